@@ -1,0 +1,3 @@
+//! The `postseal` program.
+
+fn main() {}

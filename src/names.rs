@@ -1,0 +1,543 @@
+//! Names that cannot hold a bad value: domains, hosts, mailboxes, selectors, devices, paths.
+//!
+//! A rule on one value lives in that value's `FromStr`; whoever holds the type needs no further check. Nothing here knows
+//! files, settings or other names.
+
+use std::fmt;
+use std::str::FromStr;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+/// Why a text is no name of the wanted kind: what is wrong, and how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}; {mend}")]
+pub struct NameError {
+    /// What is wrong, in lower case without a full stop.
+    pub problem: String,
+    /// What to write instead.
+    pub mend: String,
+}
+
+fn refuse(problem: impl Into<String>, mend: impl Into<String>) -> NameError {
+    NameError { problem: problem.into(), mend: mend.into() }
+}
+
+/// Implements the traits that every name shares: `Display`, `AsRef<str>`, and serde through `FromStr`.
+macro_rules! name {
+    ($type:ident) => {
+        impl $type {
+            /// Returns the name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+/// A domain of two or more labels in lower-case A-label form, without the final dot (RFC 1035 §2.3.1, RFC 5890 §2.3.1).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DomainName(String);
+name!(DomainName);
+
+impl FromStr for DomainName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        checked_domain(text).map(Self)
+    }
+}
+
+impl DomainName {
+    /// Tells whether this name is `other` or lies below it.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.0.strip_suffix(other.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+}
+
+/// The name of one host: a domain name that has addresses.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostName(String);
+name!(HostName);
+
+impl FromStr for HostName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        checked_domain(text).map(Self)
+    }
+}
+
+impl HostName {
+    /// Returns the same name as a domain.
+    pub fn as_domain(&self) -> DomainName {
+        DomainName(self.0.clone())
+    }
+}
+
+fn checked_domain(text: &str) -> Result<String, NameError> {
+    let shown = shown(text);
+    if text.is_empty() {
+        return Err(refuse("a domain name is missing", "write a name such as example.com"));
+    }
+    if !text.is_ascii() {
+        return Err(refuse(
+            format!("`{shown}` is not in ASCII"),
+            "write an internationalised domain in its A-label form (xn--...)",
+        ));
+    }
+    if text.ends_with('.') {
+        return Err(refuse(format!("`{shown}` ends in a dot"), "write the name without the final dot"));
+    }
+    if text.len() > 253 {
+        return Err(refuse("a domain name has at most 253 characters", "write a shorter name"));
+    }
+    let name = text.to_ascii_lowercase();
+    let labels: Vec<&str> = name.split('.').collect();
+    if let Some(label) = labels.iter().find(|label| !is_label(label)) {
+        return Err(refuse(
+            format!("`{}` is no label of a domain name", self::shown(label)),
+            "a label has 1 to 63 letters, digits or hyphens and neither begins nor ends with a hyphen",
+        ));
+    }
+    let Some(last) = labels.last().filter(|_| labels.len() >= 2) else {
+        return Err(refuse(format!("`{shown}` has one label only"), "write the whole name, such as example.com"));
+    };
+    if last.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(refuse(
+            format!("`{shown}` ends in a number, as an IP address does"),
+            "write a domain name; addresses have settings of their own",
+        ));
+    }
+    Ok(name)
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// A mailbox: a dot-atom local part and a domain, both in lower case (RFC 5321 §4.1.2).
+///
+/// Of the characters that RFC 5322 allows in a local part, those stay out that a shell, a template, a table file or
+/// OpenSMTPD's own expansion gives a meaning to. OpenSMTPD compares local parts without regard to case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MailAddress {
+    text: String,
+    at: usize,
+}
+
+impl MailAddress {
+    /// Returns the whole address, `local@domain`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Returns the part before the `@`.
+    pub fn local_part(&self) -> &str {
+        self.text.get(..self.at).unwrap_or_default()
+    }
+
+    /// Returns the domain.
+    pub fn domain(&self) -> DomainName {
+        DomainName(self.text.get(self.at + 1..).unwrap_or_default().to_owned())
+    }
+
+    /// Returns the address as one path component: `/` becomes `%2f`.
+    pub fn path_component(&self) -> String {
+        self.text.replace('/', "%2f")
+    }
+}
+
+/// Addresses sort by domain first, so that a domain's mailboxes stand together.
+impl Ord for MailAddress {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let key = |address: &Self| (address.text.split_at(address.at).1.to_owned(), address.local_part().to_owned());
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for MailAddress {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl FromStr for MailAddress {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let shown = shown(text);
+        let Some((local, domain)) = text.rsplit_once('@') else {
+            return Err(refuse(format!("`{shown}` has no @"), "write an address such as alice@example.com"));
+        };
+        if let Some(bad) = local.chars().find(|c| !c.is_ascii_alphanumeric() && !"._+-=/'".contains(*c)) {
+            return Err(refuse(
+                format!("`{}` may not stand in the local part of `{shown}`", bad.escape_default()),
+                "a local part has ASCII letters, digits and . _ + - = / '",
+            ));
+        }
+        if !(1..=64).contains(&local.len()) {
+            return Err(refuse(
+                format!("the local part of `{shown}` is empty or too long"),
+                "write 1 to 64 characters before the @",
+            ));
+        }
+        if local.starts_with(['-', '.', '/']) || local.ends_with('.') || local.contains("..") {
+            return Err(refuse(
+                format!("the local part of `{shown}` is no dot-atom"),
+                "begin it with a letter or digit; single dots stand between characters only",
+            ));
+        }
+        let domain = checked_domain(domain)?;
+        if local.len() + 1 + domain.len() > 254 {
+            return Err(refuse("an address has at most 254 characters", "write a shorter address"));
+        }
+        Ok(Self { text: format!("{}@{domain}", local.to_ascii_lowercase()), at: local.len() })
+    }
+}
+
+impl AsRef<str> for MailAddress {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for MailAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl serde::Serialize for MailAddress {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for MailAddress {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A DKIM selector: one lower-case label (RFC 6376 §3.1, narrowed to what every DNS panel takes).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Selector(String);
+name!(Selector);
+
+impl FromStr for Selector {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if is_label(text) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(refuse(
+            format!("`{}` is no selector", shown(text)),
+            "a selector has 1 to 63 lower-case letters, digits or hyphens and neither begins nor ends with a hyphen",
+        ))
+    }
+}
+
+/// What a user calls one of their devices: `laptop`, `phone`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceName(String);
+name!(DeviceName);
+
+impl FromStr for DeviceName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if is_label(text) && text.len() <= 32 {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(refuse(
+            format!("`{}` is no device name", shown(text)),
+            "a device name has 1 to 32 lower-case letters, digits or hyphens, such as laptop or phone",
+        ))
+    }
+}
+
+/// An absolute path of plain characters, without `.` and `..` components.
+///
+/// The alphabet is narrow on purpose: such a path stands unquoted and unchanged in smtpd.conf, UCL and a shell.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AbsolutePath(Utf8PathBuf);
+
+impl AbsolutePath {
+    /// Returns the path.
+    pub fn as_path(&self) -> &Utf8Path {
+        &self.0
+    }
+
+    /// Returns the path as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for AbsolutePath {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let shown = shown(text);
+        if !text.starts_with('/') {
+            return Err(refuse(format!("`{shown}` is no absolute path"), "begin it with /"));
+        }
+        if let Some(bad) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !"/._-".contains(*c)) {
+            return Err(refuse(
+                format!("`{}` may not stand in the path `{shown}`", bad.escape_default()),
+                "use letters, digits and / . _ - only",
+            ));
+        }
+        let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+        if text.len() > 255 || !text.split('/').skip(1).all(plain) {
+            return Err(refuse(
+                format!("`{shown}` is no plain path to a file"),
+                "write at most 255 characters, no empty, `.` or `..` component, and no / at the end",
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for AbsolutePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.0.as_str())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for AbsolutePath {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The serial number of a certificate: 16 octets, positive (RFC 5280 §4.1.2.2 allows 20 octets at most).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Serial([u8; 16]);
+
+impl Serial {
+    /// Makes a serial of 126 random bits: the first bit is cleared to stay positive, the second set to stay 16 octets long.
+    pub fn from_random(mut octets: [u8; 16]) -> Self {
+        octets[0] = (octets[0] & 0x7f) | 0x40;
+        Self(octets)
+    }
+
+    /// Returns the octets, most significant first.
+    pub fn octets(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Serial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl FromStr for Serial {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let wrong = || refuse(format!("`{}` is no serial", shown(text)), "a serial has 32 hexadecimal digits");
+        let octets: [u8; 16] = unhex(text).and_then(|octets| octets.try_into().ok()).ok_or_else(wrong)?;
+        if octets[0] & 0xc0 == 0x40 { Ok(Self(octets)) } else { Err(wrong()) }
+    }
+}
+
+/// The SHA-256 digest of some content, written as 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// Returns the digest of the bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+        let mut octets = [0; 32];
+        octets.copy_from_slice(digest.as_ref());
+        Self(octets)
+    }
+
+    /// Returns the octets.
+    pub fn octets(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Returns the first 16 hexadecimal digits: short enough for a file name, long enough to be unique in a site.
+    pub fn short(&self) -> String {
+        hex(&self.0[..8])
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let octets = unhex(text).and_then(|octets| octets.try_into().ok());
+        octets
+            .map(Self)
+            .ok_or_else(|| refuse(format!("`{}` is no digest", shown(text)), "a digest has 64 hexadecimal digits"))
+    }
+}
+
+/// Returns the bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Returns the bytes that lower-case hexadecimal digits stand for.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| if let [high, low] = pair { Some(digit(*high)? << 4 | digit(*low)?) } else { None }).collect()
+}
+
+/// Returns the text as it may stand in a message: control and bidirectional characters escaped, at most 80 characters.
+pub fn shown(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars().take(80) {
+        let hidden =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        if c.is_control() || hidden { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    if text.chars().nth(80).is_some() {
+        out.push_str("...");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn domain_names_are_lowered_and_bounded() {
+        assert_eq!("Example.COM".parse::<DomainName>().unwrap().as_str(), "example.com");
+        let long = format!("{}.com", ["a"; 130].join("."));
+        for bad in [
+            "",
+            "com",
+            "example.com.",
+            "-a.com",
+            "a-.com",
+            "a..com",
+            "ex ample.com",
+            "exämple.com",
+            "1.2.3.4",
+            "a_b.com",
+            &long,
+        ] {
+            assert!(bad.parse::<DomainName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mail_addresses_refuse_what_a_table_or_shell_would_read() {
+        let address = "Alice.B+list@Example.com".parse::<MailAddress>().unwrap();
+        assert_eq!(
+            (address.as_str(), address.local_part(), address.domain().as_str()),
+            ("alice.b+list@example.com", "alice.b+list", "example.com")
+        );
+        for bad in [
+            "alice",
+            "@example.com",
+            "a b@example.com",
+            "a:b@example.com",
+            "a,b@example.com",
+            "#a@example.com",
+            "a\n@example.com",
+            "..@example.com",
+            ".a@example.com",
+            "a.@example.com",
+            "-a@example.com",
+            "{{x}}@example.com",
+            "$x@example.com",
+            "a\"b@example.com",
+            "a@b@c.com",
+            "a@localhost",
+        ] {
+            assert!(bad.parse::<MailAddress>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_slash_in_a_local_part_cannot_leave_the_directory() {
+        assert_eq!("a/../b@example.com".parse::<MailAddress>().err().map(|e| e.problem.is_empty()), Some(false));
+        assert_eq!("a/b@example.com".parse::<MailAddress>().unwrap().path_component(), "a%2fb@example.com");
+    }
+
+    #[test]
+    fn paths_are_absolute_and_plain() {
+        assert!("/etc/ssl/mail.example.com.pem".parse::<AbsolutePath>().is_ok());
+        for bad in ["", "etc", "/", "/a//b", "/a/../b", "/a/./b", "/a/", "/a b", "/a\"b", "/a$b", "/ä"] {
+            assert!(bad.parse::<AbsolutePath>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn serials_are_positive_and_always_sixteen_octets() {
+        for octets in [[0; 16], [0xff; 16]] {
+            let serial = Serial::from_random(octets);
+            assert!(serial.octets()[0] >= 0x40 && serial.octets()[0] < 0x80);
+            assert_eq!(serial.to_string().parse::<Serial>().unwrap(), serial);
+        }
+        assert!("00000000000000000000000000000000".parse::<Serial>().is_err());
+    }
+
+    #[test]
+    fn hidden_characters_are_shown_escaped() {
+        assert_eq!(shown("a\u{202e}b\n\0"), "a\\u{202e}b\\n\\u{0}");
+    }
+}
