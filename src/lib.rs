@@ -13,9 +13,11 @@
 
 pub mod names;
 pub mod secret;
+pub mod password;
 pub mod diag;
 pub mod platform;
 pub mod keys;
 pub mod inventory;
 pub mod site;
 pub mod tree;
+pub mod plan;

@@ -272,6 +272,13 @@ impl FromStr for Selector {
 pub struct DeviceName(String);
 name!(DeviceName);
 
+/// The device of a user who has only one.
+impl Default for DeviceName {
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
 impl FromStr for DeviceName {
     type Err = NameError;
 

@@ -57,8 +57,8 @@ pub struct Layout {
     pub filter_rspamd: Version,
     /// How OpenSMTPD is restarted: it has no reload.
     pub restart_smtpd: &'static str,
-    /// How Rspamd is reloaded.
-    pub reload_rspamd: &'static str,
+    /// How Rspamd is restarted.
+    pub restart_rspamd: &'static str,
 }
 
 /// A release number of a daemon; a patch level (`p1`) is not compared.
@@ -152,7 +152,7 @@ static ALPINE: Layout = Layout {
     opensmtpd: Version::new(7, 4, 0),
     filter_rspamd: Version::new(0, 1, 8),
     restart_smtpd: "rc-service smtpd restart",
-    reload_rspamd: "rc-service rspamd reload",
+    restart_rspamd: "rc-service rspamd restart",
 };
 
 static DEBIAN: Layout = Layout {
@@ -173,7 +173,7 @@ static DEBIAN: Layout = Layout {
     opensmtpd: Version::new(7, 4, 0),
     filter_rspamd: Version::new(0, 1, 8),
     restart_smtpd: "systemctl restart opensmtpd",
-    reload_rspamd: "systemctl reload rspamd",
+    restart_rspamd: "systemctl restart rspamd",
 };
 
 static FREEBSD: Layout = Layout {
@@ -194,7 +194,7 @@ static FREEBSD: Layout = Layout {
     opensmtpd: Version::new(7, 4, 0),
     filter_rspamd: Version::new(0, 1, 8),
     restart_smtpd: "service smtpd restart",
-    reload_rspamd: "service rspamd reload",
+    restart_rspamd: "service rspamd restart",
 };
 
 static OPENBSD: Layout = Layout {
@@ -215,7 +215,7 @@ static OPENBSD: Layout = Layout {
     opensmtpd: Version::new(7, 4, 0),
     filter_rspamd: Version::new(0, 1, 8),
     restart_smtpd: "rcctl restart smtpd",
-    reload_rspamd: "rcctl reload rspamd",
+    restart_rspamd: "rcctl restart rspamd",
 };
 
 #[cfg(test)]

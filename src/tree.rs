@@ -1,11 +1,15 @@
 //! A rendered tree: the files of every host and zone, with owner, mode, class and content.
 
-use std::fmt;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::names::Digest;
 use crate::secret::Secret;
+
+/// The name of the list of owners and modes of a host, in `out/HOST/` and `golden/HOST/`.
+pub const MANIFEST: &str = "MANIFEST";
 
 /// Who may see a file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,12 +72,12 @@ pub struct Entry {
     pub content: Content,
 }
 
-impl fmt::Display for Entry {
-    /// Writes the entry's line of MANIFEST: path, owner, group, mode, class.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slash = if self.content == Content::Directory { "/" } else { "" };
-        let Self { path, owner, group, mode, class, .. } = self;
-        write!(f, "{path}{slash} {owner} {group} {mode:04o} {}", class.as_str())
+impl Entry {
+    /// Splits the path into the host and the absolute path there; a zone belongs to no host.
+    pub fn on_host(&self) -> Option<(&str, &str)> {
+        let (host, path) = self.path.as_str().split_once("/root/")?;
+        // The slash before the path on the host is the last one of `/root/`.
+        Some((host, self.path.as_str().get(self.path.as_str().len() - path.len() - 1..)?))
     }
 }
 
@@ -95,14 +99,20 @@ impl Tree {
         &self.entries
     }
 
-    /// Returns MANIFEST: a line for every entry.
-    pub fn manifest(&self) -> String {
-        let mut text = String::from("# path owner group mode class\n");
+    /// Returns `HOST/MANIFEST` for each host: path on the host, owner, group, mode and class of every file and directory.
+    pub fn manifests(&self) -> BTreeMap<Utf8PathBuf, String> {
+        let mut manifests = BTreeMap::new();
         for entry in &self.entries {
-            text.push_str(&entry.to_string());
-            text.push('\n');
+            let Some((host, path)) = entry.on_host() else { continue };
+            let text = manifests
+                .entry(Utf8Path::new(host).join(MANIFEST))
+                .or_insert_with(|| String::from("# path owner group mode class\n"));
+            let slash = if entry.content == Content::Directory { "/" } else { "" };
+            let Entry { owner, group, mode, class, .. } = entry;
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{path}{slash} {owner} {group} {mode:04o} {}", class.as_str());
         }
-        text
+        manifests
     }
 }
 
@@ -113,4 +123,29 @@ pub trait Resolve {
 
     /// Returns the bytes behind a reference.
     fn resolve(&self, stored: &Stored) -> Result<Secret, Self::Error>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_lists_a_host_s_files_by_their_path_there() {
+        let entry = |path: &str, content| Entry {
+            path: path.into(),
+            owner: "root".into(),
+            group: "wheel".into(),
+            mode: 0o644,
+            class: Class::Public,
+            content,
+        };
+        let tree = Tree::new(vec![
+            entry("mx.example.com/root/etc/mail", Content::Directory),
+            entry("dns/example.com.zone", Content::Text(String::new())),
+            entry("mx.example.com/root/etc/mail/smtpd.conf", Content::Text(String::new())),
+        ]);
+        let manifests: Vec<_> = tree.manifests().into_iter().collect();
+        let text = "# path owner group mode class\n/etc/mail/ root wheel 0644 public\n/etc/mail/smtpd.conf root wheel 0644 public\n";
+        assert_eq!(manifests, [("mx.example.com/MANIFEST".into(), text.to_owned())]);
+    }
 }

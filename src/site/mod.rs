@@ -159,6 +159,10 @@ pub enum TableKind {
 }
 
 impl TableKind {
+    /// Every type.
+    pub const ALL: [Self; 7] =
+        [Self::Db, Self::File, Self::Ldap, Self::Mysql, Self::Passwd, Self::Postgres, Self::Sqlite];
+
     /// Returns the word that smtpd.conf uses.
     pub fn as_str(self) -> &'static str {
         match self {

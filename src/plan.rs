@@ -1,0 +1,143 @@
+//! The difference between a rendered tree and what was blessed: which public files changed, came, or are gone, and why.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::tree::{Class, Content, Tree};
+
+/// What became of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Rendered, not in golden.
+    Added,
+    /// Different.
+    Changed,
+    /// In golden, no longer rendered.
+    Missing,
+}
+
+impl Kind {
+    /// Returns the word that reports use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// The difference in one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Below `golden/`.
+    pub path: Utf8PathBuf,
+    /// What became of it.
+    pub kind: Kind,
+    /// The unified diff, from golden to rendered.
+    pub unified: String,
+    /// The first line of golden that differs, from 1.
+    pub line: usize,
+}
+
+/// The difference of two public trees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// What differs, sorted by path.
+    pub changes: Vec<Change>,
+    /// How many files are equal.
+    pub identical: usize,
+}
+
+impl Difference {
+    /// Returns the closing line: `2 changed, 1 added, 1 missing, 37 identical`.
+    pub fn summary(&self) -> String {
+        let count = |kind| self.changes.iter().filter(|change| change.kind == kind).count();
+        let (changed, added, missing) = (count(Kind::Changed), count(Kind::Added), count(Kind::Missing));
+        format!("{changed} changed, {added} added, {missing} missing, {} identical", self.identical)
+    }
+}
+
+/// Returns the files that belong into `golden/`: every public text, and each
+/// host's MANIFEST, which lists the private and secret ones too.
+pub fn public_files(tree: &Tree) -> BTreeMap<Utf8PathBuf, String> {
+    let public = tree.entries().iter().filter_map(|entry| match (&entry.content, entry.class) {
+        (Content::Text(text), Class::Public) => Some((entry.path.clone(), text.clone())),
+        _ => None,
+    });
+    public.chain(tree.manifests()).collect()
+}
+
+/// Tells whether a text holds a private key in PEM or a password hash of crypt(3).
+pub fn holds_secret(text: &str) -> bool {
+    let hash = |line: &str| ["$2a$", "$2b$", "$2y$", "$5$", "$6$", "$y$"].iter().any(|scheme| line.contains(scheme));
+    text.contains("PRIVATE KEY-----") || text.lines().any(hash)
+}
+
+/// Compares what was blessed with what is rendered, bytewise.
+pub fn difference(golden: &BTreeMap<Utf8PathBuf, String>, rendered: &BTreeMap<Utf8PathBuf, String>) -> Difference {
+    let mut difference = Difference::default();
+    let paths: BTreeSet<&Utf8PathBuf> = golden.keys().chain(rendered.keys()).collect();
+    for path in paths {
+        let (old, new) = (golden.get(path), rendered.get(path));
+        let kind = match (old, new) {
+            (None, _) => Kind::Added,
+            (_, None) => Kind::Missing,
+            (Some(old), Some(new)) if old == new => {
+                difference.identical += 1;
+                continue;
+            }
+            _ => Kind::Changed,
+        };
+        difference.changes.push(change(path, kind, old.map_or("", |text| text), new.map_or("", |text| text)));
+    }
+    difference
+}
+
+fn change(path: &Utf8Path, kind: Kind, old: &str, new: &str) -> Change {
+    let text = similar::TextDiff::from_lines(old, new);
+    let from = if kind == Kind::Added { "/dev/null".to_owned() } else { format!("a/golden/{path}") };
+    let to = if kind == Kind::Missing { "/dev/null".to_owned() } else { format!("b/rendered/{path}") };
+    let mut unified = String::new();
+    let body = text.unified_diff().context_radius(3).header(&from, &to).to_string();
+    // Writing to a String cannot fail.
+    let _ = write!(unified, "{body}");
+    let equal = old.lines().zip(new.lines()).take_while(|(old, new)| old == new).count();
+    Change { path: path.to_owned(), kind, unified, line: equal + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(list: &[(&str, &str)]) -> BTreeMap<Utf8PathBuf, String> {
+        list.iter().map(|(path, text)| (Utf8PathBuf::from(path), (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn stray_missing_and_changed_files_are_all_differences() {
+        let golden = files(&[("a", "1\n"), ("b", "1\n2\n"), ("c", "same\n")]);
+        let rendered = files(&[("b", "1\n3\n"), ("c", "same\n"), ("d", "new\n")]);
+        let difference = difference(&golden, &rendered);
+        assert_eq!(difference.summary(), "1 changed, 1 added, 1 missing, 1 identical");
+        let kinds: Vec<_> = difference.changes.iter().map(|change| (change.path.as_str(), change.kind)).collect();
+        assert_eq!(kinds, [("a", Kind::Missing), ("b", Kind::Changed), ("d", Kind::Added)]);
+        assert!(difference.changes[1].unified.contains("-2\n+3\n"));
+        assert_eq!(difference.changes[1].line, 2);
+    }
+
+    #[test]
+    fn secrets_are_found_and_public_keys_are_not() {
+        assert!(holds_secret("-----BEGIN PRIVATE KEY-----\n"));
+        assert!(holds_secret("alice@example.com:$2b$10$abc\n"));
+        assert!(!holds_secret("v=DKIM1; k=rsa; p=MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A\n-----BEGIN CERTIFICATE-----\n"));
+    }
+
+    #[test]
+    fn a_change_of_line_ends_alone_is_a_difference() {
+        let difference = difference(&files(&[("a", "1\r\n")]), &files(&[("a", "1\n")]));
+        assert_eq!(difference.changes.len(), 1);
+    }
+}
