@@ -96,8 +96,12 @@ impl Diagnostic {
     }
 }
 
-/// Returns the candidate that the word most likely was meant to be, if one is near enough.
+/// Returns the candidate that the word most likely was meant to be, if one is near enough. A word longer than any name has
+/// none: the distance takes time and memory by its length.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > 254 {
+        return None;
+    }
     let scored = candidates.into_iter().map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate));
     let (distance, best) = scored.min_by_key(|(distance, _)| *distance)?;
     (distance <= (word.chars().count() / 3).max(1)).then_some(best)
