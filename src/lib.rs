@@ -21,3 +21,4 @@ pub mod inventory;
 pub mod site;
 pub mod tree;
 pub mod plan;
+pub mod cli;
