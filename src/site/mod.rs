@@ -1,11 +1,46 @@
-//! What is wanted: the site, valid by construction.
+//! What is wanted: the site, valid by construction, and the only way from settings files to one.
+
+mod codes;
+mod file;
+mod host;
+mod rules;
+mod syntax;
+mod value;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use crate::diag::{Diagnostic, Severity, Source};
 use crate::inventory::DkimAlgorithm;
 use crate::keys::KeyKind;
 use crate::names::{AbsolutePath, DomainName, HostName, MailAddress};
 use crate::platform::{Platform, Version};
+
+pub use codes::{CODES, SETTINGS};
+
+/// Reads a site from its settings: first `postseal.toml`, then each `domains/NAME.toml`.
+///
+/// With the site come warnings. Without one come all syntax errors; if there are none, all that is wrong with single
+/// settings; if there is nothing, all that is wrong between settings. Either list is sorted by place.
+pub fn load(sources: &[Arc<Source>]) -> Result<(Site, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let draft = file::read(sources).map_err(|findings| sorted(findings, sources))?;
+    let (site, findings) = rules::check(draft);
+    let findings = sorted(findings, sources);
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        Err(findings)
+    } else {
+        Ok((site, findings))
+    }
+}
+
+fn sorted(mut findings: Vec<Diagnostic>, sources: &[Arc<Source>]) -> Vec<Diagnostic> {
+    findings.sort_by_cached_key(|finding| {
+        let place = finding.place.as_ref()?;
+        let file = sources.iter().position(|source| Arc::ptr_eq(source, &place.source));
+        Some((file, place.span.start, finding.code))
+    });
+    findings
+}
 
 /// A mail site: hosts, domains and the rules for both.
 #[derive(Clone, Debug, PartialEq, Eq)]

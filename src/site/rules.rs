@@ -1,0 +1,203 @@
+//! The rules between settings, and the step from a draft that obeys them to a site.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+
+use super::file::{AliasDraft, DomainDraft, Draft};
+use super::{Alias, Ca, Site};
+use crate::diag::{Diagnostic, Place, Severity, did_you_mean};
+use crate::names::{DomainName, MailAddress, shown};
+
+/// Returns the site, and what is wrong with it.
+pub(super) fn check(draft: Draft) -> (Site, Vec<Diagnostic>) {
+    let names: BTreeSet<DomainName> = draft.domains.iter().map(|domain| domain.domain.name.clone()).collect();
+    let mut findings = declared(&draft);
+    findings.extend(doubled(&draft));
+    findings.extend(draft.aliases.iter().filter_map(|alias| outside(alias, &names)));
+    findings.extend(draft.aliases.iter().flat_map(selves));
+    findings.extend(circles(&draft.aliases));
+    findings.extend(draft.domains.iter().filter_map(|domain| foreign_reports(domain, &names)));
+    findings.extend(without_postmaster(&draft));
+    (site(draft), findings)
+}
+
+fn declared(draft: &Draft) -> Vec<Diagnostic> {
+    let mut findings = Vec::new();
+    if draft.hosts.is_empty() {
+        let help = "add a table [[host]] with name = \"mail.example.com\" and platform = \"debian\"";
+        let finding = Diagnostic::error("no-host", "the site has no host", help);
+        findings.push(finding.at(draft.start.clone(), "no [[host]] in this file"));
+    }
+    if draft.domains.is_empty() {
+        let help = "add a table [[domain]] with name = \"example.com\", or a file domains/example.com.toml";
+        let finding = Diagnostic::error("no-domain", "the site has no domain", help);
+        findings.push(finding.at(draft.start.clone(), "no [[domain]] in this file"));
+    }
+    findings
+}
+
+fn doubled(draft: &Draft) -> Vec<Diagnostic> {
+    let hosts = draft.hosts.iter().map(|host| (&host.host.name, &host.name));
+    let domains = draft.domains.iter().map(|domain| (&domain.domain.name, &domain.name));
+    let addresses = draft.hosts.iter().flat_map(|host| host.host.addresses.iter().zip(&host.addresses));
+    let aliases = draft.aliases.iter().map(|alias| (&alias.address, &alias.place));
+    let mut findings = repeated("duplicate-host", "host", hosts, "remove one of the two [[host]] tables");
+    findings.extend(repeated("duplicate-domain", "domain", domains, "keep it in one place only"));
+    let help = "give the address to the host that has it";
+    findings.extend(repeated("duplicate-address", "address", addresses, help));
+    let help = "write it once, with all its targets: [\"alice@example.com\", \"bob@example.com\"]";
+    findings.extend(repeated("duplicate-alias", "alias", aliases, help));
+    findings
+}
+
+fn repeated<'d, T: Display + Ord + 'd>(
+    code: &'static str,
+    noun: &str,
+    items: impl Iterator<Item = (&'d T, &'d Place)>,
+    help: &str,
+) -> Vec<Diagnostic> {
+    let mut first: BTreeMap<&T, &Place> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for (item, place) in items {
+        if let Some(earlier) = first.get(item) {
+            let (line, column) = earlier.line_column();
+            let note = format!("the first one is at {}:{line}:{column}", shown(earlier.source.path.as_str()));
+            let finding = Diagnostic::error(code, format!("the {noun} `{item}` is declared twice"), help);
+            findings.push(finding.at(place.clone(), "the second one").note(note));
+        } else {
+            first.insert(item, place);
+        }
+    }
+    findings
+}
+
+fn outside(alias: &AliasDraft, names: &BTreeSet<DomainName>) -> Option<Diagnostic> {
+    let domain = alias.address.domain();
+    if names.contains(&domain) {
+        return None;
+    }
+    let guess = did_you_mean(domain.as_str(), names.iter().map(DomainName::as_str));
+    let mend = format!("add a [[domain]] with name = \"{domain}\"");
+    let help = match guess {
+        Some(guess) => format!("did you mean `{}@{guess}`? Or {mend}", alias.address.local_part()),
+        None => mend,
+    };
+    let message = format!("the alias `{}` belongs to no domain of the site", alias.address);
+    let label = format!("no [[domain]] has the name `{domain}`");
+    Some(Diagnostic::error("alias-domain-unknown", message, help).at(alias.place.clone(), label))
+}
+
+fn selves(alias: &AliasDraft) -> impl Iterator<Item = Diagnostic> {
+    alias.targets.iter().filter(|(target, _)| *target == alias.address).map(|(target, place)| {
+        let help = "remove this target: an address with an alias has no mailbox of its own";
+        let message = format!("the alias `{target}` leads to itself");
+        Diagnostic::error("alias-self", message, help).at(place.clone(), "the alias itself")
+    })
+}
+
+/// Reports each target that closes a circle of aliases. The walk keeps its own stack: a chain may be long.
+fn circles(aliases: &[AliasDraft]) -> Vec<Diagnostic> {
+    let by_address: BTreeMap<&MailAddress, &AliasDraft> =
+        aliases.iter().rev().map(|alias| (&alias.address, alias)).collect();
+    let mut done: BTreeSet<&MailAddress> = BTreeSet::new();
+    let mut findings = Vec::new();
+    for start in aliases {
+        let mut open: BTreeSet<&MailAddress> = BTreeSet::new();
+        let mut path = Vec::new();
+        if !done.contains(&start.address) {
+            open.insert(&start.address);
+            path.push((start, start.targets.iter()));
+        }
+        while let Some((alias, targets)) = path.last_mut() {
+            let alias = *alias;
+            let Some((target, place)) = targets.next() else {
+                path.pop();
+                open.remove(&alias.address);
+                done.insert(&alias.address);
+                continue;
+            };
+            if open.contains(target) && *target != alias.address {
+                let addresses = path.iter().map(|(alias, _)| &alias.address).skip_while(|address| *address != target);
+                findings.push(circle(&addresses.collect::<Vec<_>>(), target, place));
+            } else if let Some(next) =
+                by_address.get(target).filter(|_| !done.contains(target) && !open.contains(target))
+            {
+                open.insert(target);
+                path.push((next, next.targets.iter()));
+            }
+        }
+    }
+    findings
+}
+
+fn circle(addresses: &[&MailAddress], target: &MailAddress, place: &Place) -> Diagnostic {
+    let shown: Vec<String> = addresses.iter().take(8).map(|address| format!("`{address}`")).collect();
+    let dots = if addresses.len() > 8 { " -> ..." } else { "" };
+    let note = format!("the circle is {}{dots} -> `{target}`", shown.join(" -> "));
+    let help = "let one of them lead to a mailbox instead";
+    let message = format!("the alias `{target}` leads back to itself");
+    Diagnostic::error("alias-loop", message, help).at(place.clone(), "closes the circle").note(note)
+}
+
+/// RFC 9990 §4: a receiver reports to a foreign domain only if that domain says that it wants the reports.
+fn foreign_reports(draft: &DomainDraft, names: &BTreeSet<DomainName>) -> Option<Diagnostic> {
+    let (reports, place) = (draft.domain.dmarc.reports.as_ref()?, draft.reports.as_ref()?);
+    let (ours, theirs) = (&draft.domain.name, reports.domain());
+    if names.iter().any(|name| theirs.is_within(name)) {
+        return None;
+    }
+    let message = format!("DMARC reports about `{ours}` go to `{theirs}`, which is no domain of the site");
+    let help = format!(
+        "ask those who keep `{theirs}` to publish: {ours}._report._dmarc.{theirs}. TXT \"v=DMARC1\"; or name an address of yours"
+    );
+    let finding = Diagnostic::error("dmarc-reports-foreign", message, help).at(place.clone(), "outside of the site");
+    let note = "receivers send reports there only if that domain agrees in DNS (RFC 9990 section 4)";
+    Some(Diagnostic { severity: Severity::Warning, ..finding.note(note) })
+}
+
+/// RFC 5321 §4.5.1: each domain that takes mail has a postmaster.
+fn without_postmaster(draft: &Draft) -> Vec<Diagnostic> {
+    let aliases: BTreeSet<&str> = draft.aliases.iter().map(|alias| alias.address.as_str()).collect();
+    let missing = |domain: &&DomainDraft| !aliases.contains(format!("postmaster@{}", domain.domain.name).as_str());
+    let domains = draft.domains.iter().filter(missing);
+    domains
+        .map(|domain| {
+            let name = &domain.domain.name;
+            let help = format!(
+                "add to [aliases]: \"postmaster@{name}\" = \"alice@{name}\"; if `postmaster` is a user, all is well"
+            );
+            let message = format!("the domain `{name}` has no alias for its postmaster");
+            let finding = Diagnostic::error("postmaster-missing", message, help);
+            let finding = finding.at(domain.name.clone(), "mail to its postmaster may bounce");
+            let note = "every domain that takes mail has a postmaster (RFC 5321 section 4.5.1)";
+            Diagnostic { severity: Severity::Warning, ..finding.note(note) }
+        })
+        .collect()
+}
+
+fn site(draft: Draft) -> Site {
+    let first = draft.domains.first().map(|domain| format!("{} mail CA", domain.domain.name)).unwrap_or_default();
+    // X.509 bounds a common name at 64 characters (RFC 5280, ub-common-name).
+    let default_name = if first.len() <= 64 { first } else { "mail CA".to_owned() };
+    let mut hosts: Vec<_> = draft.hosts.into_iter().map(|host| host.host).collect();
+    hosts.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut domains: Vec<_> = draft.domains.into_iter().map(|domain| domain.domain).collect();
+    domains.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut aliases: Vec<_> = draft.aliases.into_iter().map(alias).collect();
+    aliases.sort();
+    Site {
+        hosts,
+        domains,
+        accounts: draft.accounts,
+        aliases,
+        delivery: draft.delivery,
+        trust: draft.trust,
+        ca: Ca { name: draft.ca_name.unwrap_or(default_name), key: draft.ca_key },
+    }
+}
+
+fn alias(draft: AliasDraft) -> Alias {
+    let mut targets: Vec<MailAddress> = draft.targets.into_iter().map(|(target, _)| target).collect();
+    targets.sort();
+    Alias { address: draft.address, targets }
+}
