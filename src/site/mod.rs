@@ -5,6 +5,7 @@ mod file;
 mod host;
 mod rules;
 mod syntax;
+mod template;
 mod value;
 
 use std::net::IpAddr;
@@ -17,6 +18,7 @@ use crate::names::{AbsolutePath, DomainName, HostName, MailAddress};
 use crate::platform::{Platform, Version};
 
 pub use codes::{CODES, SETTINGS};
+pub use template::{InitAnswers, quote, starting_settings};
 
 /// Reads a site from its settings: first `postseal.toml`, then each `domains/NAME.toml`.
 ///
