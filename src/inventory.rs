@@ -26,6 +26,19 @@ pub struct Inventory {
     pub trust_list: Option<Digest>,
 }
 
+impl Inventory {
+    /// Returns the part that everybody may know, which is what `postseal.lock` holds.
+    #[must_use]
+    pub fn public_part(&self) -> Self {
+        Self {
+            site_ca: self.site_ca.clone(),
+            server_certificates: self.server_certificates.clone(),
+            dkim_keys: self.dkim_keys.clone(),
+            ..Self::default()
+        }
+    }
+}
+
 /// The CA that everyone of the site knows; no daemon trusts it for clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteCa {
@@ -60,6 +73,9 @@ pub enum DkimAlgorithm {
 }
 
 impl DkimAlgorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 2] = [Self::Rsa, Self::Ed25519];
+
     /// Returns the value of the `k=` tag.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -85,6 +101,9 @@ pub enum DkimState {
 }
 
 impl DkimState {
+    /// Every state.
+    pub const ALL: [Self; 1] = [Self::Active];
+
     /// Returns the state's name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -133,6 +152,9 @@ pub enum CertificateStatus {
 }
 
 impl CertificateStatus {
+    /// Every status.
+    pub const ALL: [Self; 2] = [Self::Live, Self::Revoked];
+
     /// Returns the status's name.
     pub fn as_str(self) -> &'static str {
         match self {
