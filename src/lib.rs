@@ -21,4 +21,6 @@ pub mod inventory;
 pub mod site;
 pub mod tree;
 pub mod plan;
+pub mod env;
+pub mod store;
 pub mod cli;

@@ -1,0 +1,410 @@
+//! The only place that writes files: whole or not at all, with their final mode from the first byte on.
+//!
+//! A file is written under a name that nothing refers to, brought to the disk, and only then renamed. Symbolic links are
+//! never written through: a rename replaces the link. What a killed run leaves lies under a name that
+//! [`remove_leftovers`] knows.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::diag::Diagnostic;
+use crate::secret::Secret;
+use crate::store::ledger::LedgerError;
+
+/// Why the store could not do its work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another run holds the site's lock and does not end.
+    #[error("`{0}` is held by another postseal; let it finish, or end it, and run the command again")]
+    Busy(Utf8PathBuf),
+    /// A file must not be written over.
+    #[error("`{0}` exists already; it is never written over")]
+    Exists(Utf8PathBuf),
+    /// The directory holds a site already.
+    #[error("`{0}` exists already, so the directory holds a site; choose another directory, or remove it first")]
+    HoldsSite(Utf8PathBuf),
+    /// The system refused.
+    #[error("could not {doing} `{path}`: {}", reason(.source))]
+    Io {
+        /// What was being done: a verb that stands before the path.
+        doing: &'static str,
+        /// To which file or directory.
+        path: Utf8PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The ledger refused or failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// There is no site here, or only the committed part of one.
+    #[error("`{0}` does not exist; run `postseal init`, or bring the directory back from a backup")]
+    NoState(Utf8PathBuf),
+    /// A link, a device or a directory stands where a file should.
+    #[error("`{0}` is no regular file; put the file itself there")]
+    NotAFile(Utf8PathBuf),
+    /// A path would leave the directory that it belongs below.
+    #[error("`{0}` is no plain relative path; refused")]
+    Outside(Utf8PathBuf),
+    /// Others may read what only its owner should.
+    #[error("others may read `{path}` (mode {mode:04o}); if nobody did, run `chmod go= {path}`")]
+    Readable {
+        /// The file or directory.
+        path: Utf8PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The ledger moved on between rendering and writing.
+    #[error("`{0}` changed in the ledger since it was rendered; run the command again")]
+    Stale(Utf8PathBuf),
+    /// A content-addressed file holds something else than its name says.
+    #[error("`{0}` does not hold what the ledger recorded; bring it back from a backup")]
+    Tampered(Utf8PathBuf),
+    /// A text is not as it should be, at a place that can be pointed at.
+    #[error("{}", .0.message)]
+    Text(Box<Diagnostic>),
+}
+
+/// Words for the reasons that a person can mend at once.
+fn reason(source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        io::ErrorKind::QuotaExceeded => "disk quota exceeded".to_owned(),
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
+        io::ErrorKind::StorageFull => "disk full".to_owned(),
+        _ => source.to_string(),
+    }
+}
+
+/// Turns a system's error into a [`StoreError`] that says what was being done to which path.
+pub(super) fn while_doing<'a>(doing: &'static str, path: &'a Utf8Path) -> impl Fn(io::Error) -> StoreError + 'a {
+    move |source| StoreError::Io { doing, path: path.to_owned(), source }
+}
+
+const PREFIX: &str = ".postseal-";
+const SUFFIX: &str = ".tmp";
+
+/// Writes a file whole or not at all; an older one of that name is replaced.
+pub fn write_atomic(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+    let temporary = Temporary::write(path, bytes, mode)?;
+    fs::rename(&temporary.path, path).map_err(while_doing("write", path))?;
+    temporary.keep();
+    sync_directory(parent(path))
+}
+
+/// Writes a file that must not exist yet.
+pub fn write_new(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+    let temporary = Temporary::write(path, bytes, mode)?;
+    // Unlike a rename, a link never replaces.
+    fs::hard_link(&temporary.path, path).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => StoreError::Exists(path.to_owned()),
+        _ => while_doing("write", path)(source),
+    })?;
+    drop(temporary);
+    sync_directory(parent(path))
+}
+
+/// A file under a name that nothing refers to, removed when dropped.
+struct Temporary {
+    path: Utf8PathBuf,
+}
+
+impl Temporary {
+    fn write(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<Self, StoreError> {
+        let doing = while_doing("write", path);
+        let (temporary, mut file) = Self::create(parent(path), mode).map_err(&doing)?;
+        write_through(&mut file, bytes, mode).map_err(&doing)?;
+        Ok(temporary)
+    }
+
+    fn create(directory: &Utf8Path, mode: u32) -> io::Result<(Self, File)> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let path = directory.join(format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id()));
+            match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
+                Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {}
+                result => return result.map(|file| (Self { path }, file)),
+            }
+        }
+    }
+
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What cannot be removed now, `remove_leftovers` removes.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn write_through(file: &mut File, bytes: &[u8], mode: u32) -> io::Result<()> {
+    // The umask may have taken bits away, never added any: so far nobody could read more than is meant.
+    if file.metadata()?.permissions().mode() & 0o7777 != mode {
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Writes a file into a directory that nobody reads yet.
+pub(super) fn write_staged(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+    let doing = while_doing("write", path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(&doing)?;
+    write_through(&mut file, bytes, mode).map_err(&doing)
+}
+
+/// Creates a directory and those above it that are missing, all with the mode; one that exists stays as it is.
+pub fn create_dir(path: &Utf8Path, mode: u32) -> Result<(), StoreError> {
+    let doing = while_doing("create", path);
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => return Err(StoreError::Exists(path.to_owned())),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => {}
+        Err(other) => return Err(doing(other)),
+    }
+    create_dir(parent(path), mode)?;
+    match DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => {}
+        // Another run was quicker.
+        Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(other) => return Err(doing(other)),
+    }
+    let directory = File::open(path).map_err(&doing)?;
+    if directory.metadata().map_err(&doing)?.permissions().mode() & 0o777 != mode {
+        directory.set_permissions(fs::Permissions::from_mode(mode)).map_err(&doing)?;
+    }
+    sync_directory(parent(path))
+}
+
+/// Removes a file; one that is missing already is no error.
+pub fn remove_file(path: &Utf8Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_directory(parent(path)),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(other) => Err(while_doing("remove", path)(other)),
+    }
+}
+
+/// Removes a directory with all that is in it; one that is missing already is no error.
+pub fn remove_dir(path: &Utf8Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => sync_directory(parent(path)),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(other) => Err(while_doing("remove", path)(other)),
+    }
+}
+
+/// Tells whether something of that name exists, be it a link that leads nowhere.
+pub fn exists(path: &Utf8Path) -> Result<bool, StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(other) => Err(while_doing("look at", path)(other)),
+    }
+}
+
+/// Returns what a file holds, or none if it is missing.
+pub fn read(path: &Utf8Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let doing = while_doing("read", path);
+    let metadata = match fs::metadata(path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(&doing)?,
+    };
+    // A pipe would be waited for.
+    if !metadata.is_file() {
+        return Err(StoreError::NotAFile(path.to_owned()));
+    }
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(&doing)?;
+    Ok(Some(bytes))
+}
+
+/// Returns what a file that only its owner may read holds, or none if it is missing; links are refused.
+pub fn read_secret(path: &Utf8Path) -> Result<Option<Secret>, StoreError> {
+    let doing = while_doing("read", path);
+    let metadata = match fs::symlink_metadata(path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(&doing)?,
+    };
+    if !metadata.is_file() {
+        return Err(StoreError::NotAFile(path.to_owned()));
+    }
+    let mut file = File::open(path).map_err(&doing)?;
+    let opened = file.metadata().map_err(&doing)?;
+    if (opened.dev(), opened.ino()) != (metadata.dev(), metadata.ino()) {
+        return Err(StoreError::NotAFile(path.to_owned()));
+    }
+    refuse_readable(path, &opened)?;
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let room = usize::try_from(opened.len()).unwrap_or_default().saturating_add(1);
+    let mut bytes = Vec::with_capacity(room);
+    file.read_to_end(&mut bytes).map_err(&doing)?;
+    Ok(Some(Secret::new(bytes)))
+}
+
+/// Refuses what others than the owner may read, write or enter.
+pub(super) fn refuse_readable(path: &Utf8Path, metadata: &fs::Metadata) -> Result<(), StoreError> {
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::Readable { path: path.to_owned(), mode }) }
+}
+
+/// Returns what is in a directory, sorted by name; nothing if it is missing.
+pub(super) fn list(directory: &Utf8Path) -> Result<Vec<Item>, StoreError> {
+    let doing = while_doing("read", directory);
+    let found = match fs::read_dir(directory) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        result => result.map_err(&doing)?,
+    };
+    let mut items = Vec::new();
+    for entry in found {
+        let entry = entry.map_err(&doing)?;
+        let path = Utf8PathBuf::from_path_buf(entry.path())
+            .map_err(|path| StoreError::Outside(path.to_string_lossy().into_owned().into()))?;
+        let metadata = entry.metadata().map_err(&doing)?;
+        let kind = match metadata.file_type() {
+            kind if kind.is_dir() => ItemKind::Directory,
+            kind if kind.is_file() => ItemKind::File,
+            _ => ItemKind::Other,
+        };
+        items.push(Item { path, kind, mode: metadata.permissions().mode() & 0o7777 });
+    }
+    items.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(items)
+}
+
+/// Something in a directory.
+pub(super) struct Item {
+    /// The directory's path with the item's name.
+    pub(super) path: Utf8PathBuf,
+    /// What it is; links are not followed.
+    pub(super) kind: ItemKind,
+    /// Its permission bits.
+    pub(super) mode: u32,
+}
+
+/// What an item of a directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ItemKind {
+    Directory,
+    File,
+    Other,
+}
+
+/// How far below a directory leftovers are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// In the directory itself.
+    Here,
+    /// In all that is below it too.
+    Below,
+}
+
+/// Removes what a killed run left behind. Only who holds the site's lock may call it: what it removes is nobody's.
+pub(super) fn remove_leftovers(directory: &Utf8Path, depth: Depth) -> Result<(), StoreError> {
+    for item in list(directory)? {
+        let name = item.path.file_name().unwrap_or_default();
+        match item.kind {
+            ItemKind::Directory if depth == Depth::Below => remove_leftovers(&item.path, depth)?,
+            ItemKind::File if name.starts_with(PREFIX) && name.ends_with(SUFFIX) => remove_file(&item.path)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns the directory that a path's file lies in.
+pub(super) fn parent(path: &Utf8Path) -> &Utf8Path {
+    match path.parent() {
+        Some(parent) if !parent.as_str().is_empty() => parent,
+        Some(_) => Utf8Path::new("."),
+        None => path,
+    }
+}
+
+/// Brings a directory's names to the disk: without it, a rename may be lost when the power is.
+pub(super) fn sync_directory(path: &Utf8Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(while_doing("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch() -> (tempfile::TempDir, Utf8PathBuf) {
+        let guard = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(guard.path().to_owned()).unwrap();
+        (guard, path)
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_leaves_no_temporary_behind() {
+        let (_guard, dir) = scratch();
+        let path = dir.join("a");
+        write_atomic(&path, b"one", 0o644).unwrap();
+        write_atomic(&path, b"two", 0o600).unwrap();
+        assert_eq!(read(&path).unwrap().unwrap(), b"two");
+        let items = list(&dir).unwrap();
+        assert_eq!(items.iter().map(|item| (item.path.clone(), item.mode)).collect::<Vec<_>>(), [(path, 0o600)]);
+    }
+
+    #[test]
+    fn a_new_file_never_replaces_one() {
+        let (_guard, dir) = scratch();
+        let path = dir.join("a");
+        write_new(&path, b"one", 0o600).unwrap();
+        assert!(matches!(write_new(&path, b"two", 0o600), Err(StoreError::Exists(_))));
+        assert_eq!(read(&path).unwrap().unwrap(), b"one");
+        assert_eq!(list(&dir).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_link_is_replaced_not_written_through() {
+        let (_guard, dir) = scratch();
+        write_new(&dir.join("precious"), b"precious", 0o600).unwrap();
+        std::os::unix::fs::symlink(dir.join("precious"), dir.join("link")).unwrap();
+        assert!(matches!(read_secret(&dir.join("link")), Err(StoreError::NotAFile(_))));
+        write_atomic(&dir.join("link"), b"new", 0o600).unwrap();
+        assert_eq!(read(&dir.join("precious")).unwrap().unwrap(), b"precious");
+        assert_eq!(read_secret(&dir.join("link")).unwrap().unwrap().expose(), b"new");
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_is_refused() {
+        let (_guard, dir) = scratch();
+        write_new(&dir.join("key"), b"key", 0o640).unwrap();
+        let error = read_secret(&dir.join("key")).unwrap_err();
+        assert!(error.to_string().contains("(mode 0640)"), "{error}");
+    }
+
+    #[test]
+    fn leftovers_of_a_killed_run_are_removed_and_nothing_else() {
+        let (_guard, dir) = scratch();
+        create_dir(&dir.join("below"), 0o700).unwrap();
+        for name in [".postseal-1-0.tmp", "below/.postseal-1-1.tmp", "below/kept.tmp", ".postseal-kept"] {
+            write_new(&dir.join(name), b"", 0o600).unwrap();
+        }
+        remove_leftovers(&dir, Depth::Here).unwrap();
+        assert!(exists(&dir.join("below/.postseal-1-1.tmp")).unwrap());
+        remove_leftovers(&dir, Depth::Below).unwrap();
+        let names = |dir: &Utf8Path| list(dir).unwrap().into_iter().map(|item| item.path).collect::<Vec<_>>();
+        assert_eq!(names(&dir), [dir.join(".postseal-kept"), dir.join("below")]);
+        assert_eq!(names(&dir.join("below")), [dir.join("below/kept.tmp")]);
+    }
+
+    #[test]
+    fn errors_say_what_was_being_done() {
+        let (_guard, dir) = scratch();
+        let error = write_new(&dir.join("missing/a"), b"", 0o600).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("could not write `{dir}/missing/a`: ")), "{error}");
+        let full = while_doing("write", "a".into())(io::ErrorKind::StorageFull.into());
+        assert_eq!(full.to_string(), "could not write `a`: disk full");
+    }
+}

@@ -1,0 +1,57 @@
+//! One writer at a time: an advisory lock on `state/lock`, which the system drops when its holder ends, killed or not.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::time::Duration;
+
+use camino::Utf8Path;
+
+use crate::store::files::{StoreError, while_doing};
+
+/// The right to write to a site, held until it is dropped. Readers need none.
+#[derive(Debug)]
+pub(super) struct SiteLock {
+    _file: File,
+}
+
+const PAUSE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl SiteLock {
+    /// Takes the lock in a state directory, waiting up to a minute for another run; `wait` sleeps for the time given.
+    pub(super) fn acquire(state: &Utf8Path, mut wait: impl FnMut(Duration)) -> Result<Self, StoreError> {
+        let path = state.join("lock");
+        let doing = while_doing("lock", &path);
+        // Never truncated, never removed: who waits must hold the same file.
+        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = open.map_err(&doing)?;
+        let mut waited = Duration::ZERO;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(TryLockError::Error(source)) => return Err(doing(source)),
+                Err(TryLockError::WouldBlock) if waited >= PATIENCE => return Err(StoreError::Busy(path.clone())),
+                Err(TryLockError::WouldBlock) => wait(PAUSE),
+            }
+            waited += PAUSE;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_writer_waits_a_minute_and_is_told_what_to_do() {
+        let guard = tempfile::tempdir().unwrap();
+        let state = Utf8Path::from_path(guard.path()).unwrap();
+        let held = SiteLock::acquire(state, |_| panic!("nobody holds it")).unwrap();
+        let mut slept = Duration::ZERO;
+        let error = SiteLock::acquire(state, |pause| slept += pause).unwrap_err();
+        assert_eq!(slept, Duration::from_secs(60));
+        assert!(error.to_string().ends_with("let it finish, or end it, and run the command again"));
+        drop(held);
+        assert!(SiteLock::acquire(state, |_| panic!("nobody holds it")).is_ok());
+    }
+}

@@ -1,0 +1,112 @@
+//! Private keys, passphrases and handouts. A key lies under the digest of its content, so the ledger's word decides what a
+//! key is, and a key that was changed is noticed before it is used.
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::names::{DeviceName, Digest, MailAddress};
+use crate::secret::Secret;
+use crate::store::files::{self, StoreError};
+use crate::store::{Store, Writer};
+
+/// What a stored passphrase opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passphrase<'a> {
+    /// A login.
+    Account(&'a MailAddress),
+    /// A device's PKCS#12 file.
+    Device(&'a MailAddress, &'a DeviceName),
+    /// The encrypted key of the site CA.
+    SiteCa,
+}
+
+impl Passphrase<'_> {
+    fn path(self, state: &Utf8Path) -> Utf8PathBuf {
+        let of = |address: &MailAddress| state.join("passwords").join(address.path_component());
+        match self {
+            Self::Account(address) => of(address).join("password"),
+            Self::Device(address, device) => of(address).join(format!("{device}.p12-password")),
+            Self::SiteCa => state.join("ca.passphrase"),
+        }
+    }
+}
+
+impl Store {
+    /// Returns the private key of that digest, once it proved to be it.
+    pub fn key(&self, digest: &Digest) -> Result<Secret, StoreError> {
+        let path = self.key_path(digest);
+        let key = files::read_secret(&path)?;
+        key.filter(|key| Digest::of(key.expose()) == *digest).ok_or(StoreError::Tampered(path))
+    }
+
+    /// Returns where the private key of that digest lies.
+    pub fn key_path(&self, digest: &Digest) -> Utf8PathBuf {
+        self.state().join("keys").join(format!("{}.key", digest.short()))
+    }
+
+    /// Returns a passphrase, if it is still kept.
+    pub fn passphrase(&self, of: Passphrase<'_>) -> Result<Option<Secret>, StoreError> {
+        files::read_secret(&of.path(&self.state()))
+    }
+
+    /// Returns where a passphrase lies or would lie.
+    pub fn passphrase_path(&self, of: Passphrase<'_>) -> Utf8PathBuf {
+        of.path(&self.state())
+    }
+
+    /// Returns the directory of what a person is given for a device, made or not.
+    pub fn handout_path(&self, address: &MailAddress, device: &DeviceName) -> Utf8PathBuf {
+        self.site().path("handout").join(address.path_component()).join(device.as_str())
+    }
+}
+
+impl Writer {
+    /// Keeps a private key and returns the digest that names it from now on.
+    pub fn put_key(&self, key: &Secret) -> Result<Digest, StoreError> {
+        let digest = Digest::of(key.expose());
+        match files::write_new(&self.key_path(&digest), key.expose(), 0o600) {
+            // The same key again is no harm; another one under its name is.
+            Err(StoreError::Exists(_)) => self.key(&digest).map(|_| digest),
+            result => result.map(|()| digest),
+        }
+    }
+
+    /// Removes a private key; one that is missing already is no error.
+    pub fn remove_key(&self, digest: &Digest) -> Result<(), StoreError> {
+        files::remove_file(&self.key_path(digest))
+    }
+
+    /// Keeps a passphrase; an older one of the same thing is replaced.
+    pub fn put_passphrase(&self, of: Passphrase<'_>, passphrase: &Secret) -> Result<(), StoreError> {
+        let path = of.path(&self.state());
+        files::create_dir(files::parent(&path), 0o700)?;
+        files::write_atomic(&path, passphrase.expose(), 0o600)
+    }
+
+    /// Removes a passphrase that was handed over; one that is missing already is no error.
+    pub fn remove_passphrase(&self, of: Passphrase<'_>) -> Result<(), StoreError> {
+        files::remove_file(&of.path(&self.state()))
+    }
+
+    /// Writes a file of what a person is given for a device.
+    pub fn write_handout(
+        &self,
+        address: &MailAddress,
+        device: &DeviceName,
+        name: &str,
+        content: &Secret,
+    ) -> Result<Utf8PathBuf, StoreError> {
+        let directory = self.handout_path(address, device);
+        let path = directory.join(name);
+        if name.starts_with('.') || name.contains('/') || name.is_empty() {
+            return Err(StoreError::Outside(path));
+        }
+        files::create_dir(&directory, 0o700)?;
+        files::write_atomic(&path, content.expose(), 0o600)?;
+        Ok(path)
+    }
+
+    /// Removes what a person was given for a device; what is missing already is no error.
+    pub fn remove_handout(&self, address: &MailAddress, device: &DeviceName) -> Result<(), StoreError> {
+        files::remove_dir(&self.handout_path(address, device))
+    }
+}

@@ -1,0 +1,210 @@
+//! What was issued and decided, in SQLite. All SQL of the program is in this module; none of it is seen outside.
+//!
+//! Invariants are constraints of `schema.sql`. A mutation is a closure on a [`Transaction`] that can run again, so that
+//! a server with many writers can take SQLite's place.
+
+mod read;
+mod transaction;
+
+use camino::Utf8Path;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
+use std::time::Duration;
+use time::OffsetDateTime;
+
+use crate::inventory::Inventory;
+use crate::names::{Digest, Serial, shown};
+use crate::secret::Secret;
+
+pub use self::read::{ClientPem, Event, RecordedCa};
+pub use self::transaction::{NewCertificate, NewClient, Reason, Transaction};
+
+/// Why the ledger refused or failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// Something of that name is recorded already.
+    #[error("{what} exists already")]
+    AlreadyExists {
+        /// What exists, with its name in backticks.
+        what: String,
+    },
+    /// Another program holds the ledger's file.
+    #[error("the ledger is in use by another program; let it finish, and run the command again")]
+    Busy,
+    /// SQLite failed, or the file is damaged.
+    #[error("the ledger could not be used: {0}")]
+    Database(String),
+    /// A recorded value is not of its kind.
+    #[error("the ledger holds {what}; bring `state` back from a backup")]
+    Damaged {
+        /// What it holds, and what that is not.
+        what: String,
+    },
+    /// The ledger was written by a newer program.
+    #[error("the ledger has version {found} and this postseal knows {known} at most; use a newer postseal")]
+    Newer {
+        /// The version of the ledger.
+        found: i64,
+        /// The newest version that this program knows.
+        known: i64,
+    },
+    /// Nothing of that name is recorded.
+    #[error("{what} is not recorded")]
+    NotFound {
+        /// What is missing, with its name in backticks.
+        what: String,
+    },
+    /// The file is not a ledger of postseal's.
+    #[error("the file is another program's database, not a ledger")]
+    NotOurs,
+    /// A constraint forbids it.
+    #[error("the ledger refuses it: {0}")]
+    Refused(String),
+}
+
+impl From<rusqlite::Error> for LedgerError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::ConstraintViolation) => {
+                let text = error.to_string();
+                Self::Refused(text.strip_prefix("CHECK constraint failed: ").unwrap_or(&text).to_owned())
+            }
+            _ => Self::Database(error.to_string()),
+        }
+    }
+}
+
+/// Returns the columns of the unique constraint that was violated, if it was that.
+fn collision(error: &rusqlite::Error) -> Option<String> {
+    let code = error.sqlite_error()?.extended_code;
+    let unique = [ffi::SQLITE_CONSTRAINT_UNIQUE, ffi::SQLITE_CONSTRAINT_PRIMARYKEY].contains(&code);
+    unique.then(|| error.to_string())
+}
+
+/// The recorded facts of a site.
+#[derive(Debug)]
+pub struct Ledger {
+    sql: Connection,
+}
+
+/// Marks the file as a ledger of postseal's: "pseL".
+const APPLICATION: i64 = 0x7073_654c;
+
+/// Leads from an empty file to the newest schema; the version of a ledger is the number of steps that it took.
+const STEPS: [&str; 1] = [include_str!("schema.sql")];
+
+impl Ledger {
+    /// Opens the ledger in a file that exists; an empty file becomes an empty ledger.
+    pub fn open(path: &Utf8Path) -> Result<Self, LedgerError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        Self::prepare(Connection::open_with_flags(path, flags)?)
+    }
+
+    fn prepare(mut sql: Connection) -> Result<Self, LedgerError> {
+        sql.busy_timeout(Duration::from_secs(60))?;
+        sql.pragma_update(None, "foreign_keys", true)?;
+        sql.pragma_update(None, "synchronous", "FULL")?;
+        if steps_taken(&sql)? < STEPS.len() {
+            sql.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+            migrate(&mut sql)?;
+        }
+        Ok(Self { sql })
+    }
+
+    /// Runs a mutation as a whole or not at all. The closure may be run more than once.
+    pub fn transact<T, E: From<LedgerError>>(
+        &mut self,
+        mut mutation: impl FnMut(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        // Immediate: two writers wait for each other at the beginning, and neither fails in the middle.
+        let begun = rusqlite::Transaction::new(&mut self.sql, TransactionBehavior::Immediate);
+        let mut transaction = Transaction::new(begun.map_err(LedgerError::from)?);
+        let value = mutation(&mut transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// Returns all that rendering needs, as of one moment.
+    pub fn inventory(&self) -> Result<Inventory, LedgerError> {
+        self.at_one_moment(read::inventory)
+    }
+
+    /// Returns the credentials table: a line `ADDRESS:HASH` for every account that has a password.
+    pub fn credentials(&self) -> Result<Secret, LedgerError> {
+        read::credentials(&self.sql)
+    }
+
+    /// Returns the list that daemons trust: the twins of all live certificates by serial, or else the placeholder's.
+    pub fn trust_list(&self) -> Result<String, LedgerError> {
+        self.at_one_moment(read::trust_list)?
+            .ok_or_else(|| LedgerError::NotFound { what: "a placeholder for the empty trust list".to_owned() })
+    }
+
+    /// Returns the live site CA.
+    pub fn site_ca(&self) -> Result<Option<RecordedCa>, LedgerError> {
+        read::site_ca(&self.sql)
+    }
+
+    /// Returns the certificates that belong to a client's serial.
+    pub fn client_pem(&self, serial: &Serial) -> Result<ClientPem, LedgerError> {
+        read::client_pem(&self.sql, serial)
+    }
+
+    /// Returns all events, the oldest first.
+    pub fn events(&self) -> Result<Vec<Event>, LedgerError> {
+        read::events(&self.sql)
+    }
+
+    /// Tells whether nothing was ever recorded.
+    pub fn is_empty(&self) -> Result<bool, LedgerError> {
+        read::is_empty(&self.sql)
+    }
+
+    fn at_one_moment<T>(&self, read: impl Fn(&Connection) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+        let snapshot = rusqlite::Transaction::new_unchecked(&self.sql, TransactionBehavior::Deferred)?;
+        read(&snapshot)
+    }
+}
+
+fn steps_taken(sql: &Connection) -> Result<usize, LedgerError> {
+    let pragma = |name| sql.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    if ![0, APPLICATION].contains(&application) || (application == 0 && version != 0) {
+        return Err(LedgerError::NotOurs);
+    }
+    let known = i64::try_from(STEPS.len()).unwrap_or(i64::MAX);
+    usize::try_from(version)
+        .ok()
+        .filter(|taken| *taken <= STEPS.len())
+        .ok_or(LedgerError::Newer { found: version, known })
+}
+
+fn migrate(sql: &mut Connection) -> Result<(), LedgerError> {
+    let transaction = rusqlite::Transaction::new(sql, TransactionBehavior::Immediate)?;
+    // Asked again: another run may have been quicker.
+    for step in STEPS.iter().skip(steps_taken(&transaction)?) {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", i64::try_from(STEPS.len()).unwrap_or(i64::MAX))?;
+    Ok(transaction.commit()?)
+}
+
+/// Returns a recorded text as what it stands for.
+fn parsed<T: std::str::FromStr>(text: &str, kind: &str) -> Result<T, LedgerError> {
+    text.parse().map_err(|_| LedgerError::Damaged { what: format!("`{}`, which is no {kind}", shown(text)) })
+}
+
+/// Returns a recorded number of seconds as a time.
+fn moment(seconds: i64) -> Result<OffsetDateTime, LedgerError> {
+    OffsetDateTime::from_unix_timestamp(seconds)
+        .map_err(|_| LedgerError::Damaged { what: format!("`{seconds}`, which is no time") })
+}
+
+fn digest(text: &str) -> Result<Digest, LedgerError> {
+    parsed(text, "digest")
+}
+
+#[cfg(test)]
+mod tests;

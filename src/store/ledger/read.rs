@@ -1,0 +1,230 @@
+//! What the ledger tells: the inventory and the two files that only the store holds.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension as _, Params, Row};
+use time::OffsetDateTime;
+
+use super::{LedgerError, digest, moment, parsed};
+use crate::inventory::{
+    CertificateStatus, ClientCertificate, DkimAlgorithm, DkimKey, DkimState, Inventory, ServerCertificate, SiteCa, User,
+};
+use crate::names::{Digest, MailAddress, Serial};
+use crate::secret::Secret;
+
+/// The live site CA, with what issuing needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedCa {
+    /// Its serial.
+    pub serial: Serial,
+    /// The certificate as PEM.
+    pub certificate: String,
+    /// The encrypted key's file below `state/keys`.
+    pub key: Digest,
+    /// When it ends.
+    pub not_after: OffsetDateTime,
+}
+
+/// The certificates of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientPem {
+    /// The client's own, as PEM.
+    pub certificate: String,
+    /// Its issuing CA's, signed by the site CA, as PEM.
+    pub issuing: String,
+    /// Its issuing CA's twin, as PEM.
+    pub twin: String,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When.
+    pub at: OffsetDateTime,
+    /// What, in one word or two.
+    pub what: String,
+    /// To whom or to what.
+    pub subject: String,
+    /// Whatever else is worth knowing.
+    pub detail: serde_json::Value,
+}
+
+pub(super) fn inventory(sql: &Connection) -> Result<Inventory, LedgerError> {
+    let site_ca = site_ca(sql)?.map(|ca| SiteCa { certificate: ca.certificate, not_after: ca.not_after });
+    Ok(Inventory {
+        site_ca,
+        server_certificates: server_certificates(sql)?,
+        dkim_keys: dkim_keys(sql)?,
+        users: users(sql)?,
+        client_certificates: client_certificates(sql)?,
+        credentials: Some(Digest::of(credentials(sql)?.expose())),
+        trust_list: trust_list(sql)?.map(|list| Digest::of(list.as_bytes())),
+    })
+}
+
+pub(super) fn site_ca(sql: &Connection) -> Result<Option<RecordedCa>, LedgerError> {
+    let query =
+        "SELECT serial, certificate, key, not_after FROM certificate WHERE kind = 'site_ca' AND status = 'live'";
+    let mut found = all(sql, query, [], |row| {
+        Ok(RecordedCa {
+            serial: parsed(&text(row, 0)?, "serial")?,
+            certificate: text(row, 1)?,
+            key: digest(&text(row, 2)?)?,
+            not_after: time(row, 3)?,
+        })
+    })?;
+    Ok(found.pop())
+}
+
+fn server_certificates(sql: &Connection) -> Result<Vec<ServerCertificate>, LedgerError> {
+    let query =
+        "SELECT host, serial, certificate, key, not_after FROM certificate WHERE kind = 'server' AND status = 'live'";
+    let mut found = all(sql, query, [], |row| {
+        Ok(ServerCertificate {
+            host: parsed(&text(row, 0)?, "host name")?,
+            serial: parsed(&text(row, 1)?, "serial")?,
+            chain: text(row, 2)?,
+            key: digest(&text(row, 3)?)?,
+            not_after: time(row, 4)?,
+        })
+    })?;
+    found.sort_by(|a, b| a.host.cmp(&b.host));
+    Ok(found)
+}
+
+fn dkim_keys(sql: &Connection) -> Result<Vec<DkimKey>, LedgerError> {
+    let query = "SELECT domain, algorithm, selector, state, since, public, key FROM dkim_key";
+    let mut found = all(sql, query, [], |row| {
+        Ok(DkimKey {
+            domain: parsed(&text(row, 0)?, "domain name")?,
+            algorithm: one_of(&text(row, 1)?, DkimAlgorithm::ALL, DkimAlgorithm::as_str)?,
+            selector: parsed(&text(row, 2)?, "selector")?,
+            state: one_of(&text(row, 3)?, DkimState::ALL, DkimState::as_str)?,
+            since: time(row, 4)?,
+            public: text(row, 5)?,
+            key: digest(&text(row, 6)?)?,
+        })
+    })?;
+    found.sort_by(|a, b| (&a.domain, a.algorithm, &a.selector).cmp(&(&b.domain, b.algorithm, &b.selector)));
+    Ok(found)
+}
+
+fn users(sql: &Connection) -> Result<Vec<User>, LedgerError> {
+    let mut senders: BTreeMap<String, Vec<MailAddress>> = BTreeMap::new();
+    for (login, sender) in all(sql, "SELECT login, address FROM sender", [], |row| Ok((text(row, 0)?, text(row, 1)?)))?
+    {
+        senders.entry(login).or_default().push(parsed(&sender, "mail address")?);
+    }
+    let mut found = all(sql, "SELECT address, since FROM account WHERE removed_at IS NULL", [], |row| {
+        let address = text(row, 0)?;
+        Ok(User { address: parsed(&address, "mail address")?, senders: Vec::new(), since: time(row, 1)? })
+    })?;
+    for user in &mut found {
+        user.senders = senders.remove(user.address.as_str()).unwrap_or_default();
+        user.senders.sort();
+    }
+    found.sort_by(|a, b| a.address.cmp(&b.address));
+    Ok(found)
+}
+
+fn client_certificates(sql: &Connection) -> Result<Vec<ClientCertificate>, LedgerError> {
+    let query = "SELECT address, device, serial, fingerprint, status, not_before, not_after FROM certificate
+                 WHERE kind = 'client'";
+    let mut found = all(sql, query, [], |row| {
+        Ok(ClientCertificate {
+            address: parsed(&text(row, 0)?, "mail address")?,
+            device: parsed(&text(row, 1)?, "device name")?,
+            serial: parsed(&text(row, 2)?, "serial")?,
+            fingerprint: digest(&text(row, 3)?)?,
+            status: one_of(&text(row, 4)?, CertificateStatus::ALL, CertificateStatus::as_str)?,
+            not_before: time(row, 5)?,
+            not_after: time(row, 6)?,
+        })
+    })?;
+    // The serial decides between two of one second.
+    found.sort_by(|a, b| {
+        (&a.address, &a.device, a.not_before, a.serial).cmp(&(&b.address, &b.device, b.not_before, b.serial))
+    });
+    Ok(found)
+}
+
+pub(super) fn credentials(sql: &Connection) -> Result<Secret, LedgerError> {
+    let query = "SELECT address, password_hash FROM account WHERE password_hash IS NOT NULL";
+    let mut found = all(sql, query, [], |row| {
+        let address: MailAddress = parsed(&text(row, 0)?, "mail address")?;
+        Ok((address, Secret::from(text(row, 1)?)))
+    })?;
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let room = found.iter().map(|(address, hash)| address.as_str().len() + hash.expose().len() + 2).sum();
+    let mut table = Vec::with_capacity(room);
+    for (address, hash) in &found {
+        for part in [address.as_str().as_bytes(), b":", hash.expose(), b"\n"] {
+            table.extend_from_slice(part);
+        }
+    }
+    Ok(Secret::new(table))
+}
+
+pub(super) fn trust_list(sql: &Connection) -> Result<Option<String>, LedgerError> {
+    let live = "SELECT twin FROM certificate WHERE kind = 'client' AND status = 'live' ORDER BY serial";
+    let mut twins = all(sql, live, [], |row| text(row, 0))?;
+    if twins.is_empty() {
+        twins = all(sql, "SELECT twin FROM placeholder", [], |row| text(row, 0))?;
+    }
+    let ended = twins.into_iter().map(|twin| if twin.ends_with('\n') { twin } else { twin + "\n" });
+    Ok(Some(ended.collect::<String>()).filter(|list| !list.is_empty()))
+}
+
+pub(super) fn client_pem(sql: &Connection, serial: &Serial) -> Result<ClientPem, LedgerError> {
+    let query = "SELECT certificate, issuing, twin FROM certificate WHERE kind = 'client' AND serial = ?1";
+    let found = sql.query_row(query, [serial.to_string()], |row| {
+        Ok(ClientPem { certificate: row.get(0)?, issuing: row.get(1)?, twin: row.get(2)? })
+    });
+    let missing = || LedgerError::NotFound { what: format!("a client certificate with the serial `{serial}`") };
+    found.optional()?.ok_or_else(missing)
+}
+
+pub(super) fn events(sql: &Connection) -> Result<Vec<Event>, LedgerError> {
+    all(sql, "SELECT at, what, subject, detail FROM event ORDER BY id", [], |row| {
+        Ok(Event {
+            at: time(row, 0)?,
+            what: text(row, 1)?,
+            subject: text(row, 2)?,
+            detail: parsed(&text(row, 3)?, "JSON text")?,
+        })
+    })
+}
+
+pub(super) fn is_empty(sql: &Connection) -> Result<bool, LedgerError> {
+    let query = "SELECT NOT (EXISTS (SELECT 1 FROM certificate) OR EXISTS (SELECT 1 FROM account)
+                          OR EXISTS (SELECT 1 FROM dkim_key) OR EXISTS (SELECT 1 FROM event))";
+    Ok(sql.query_row(query, [], |row| row.get(0))?)
+}
+
+fn all<T>(
+    sql: &Connection,
+    query: &str,
+    parameters: impl Params,
+    of_row: impl Fn(&Row<'_>) -> Result<T, LedgerError>,
+) -> Result<Vec<T>, LedgerError> {
+    let mut statement = sql.prepare_cached(query)?;
+    let mut rows = statement.query(parameters)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(of_row(row)?);
+    }
+    Ok(found)
+}
+
+fn text(row: &Row<'_>, column: usize) -> Result<String, LedgerError> {
+    Ok(row.get(column)?)
+}
+
+fn time(row: &Row<'_>, column: usize) -> Result<OffsetDateTime, LedgerError> {
+    moment(row.get(column)?)
+}
+
+fn one_of<T: Copy, const N: usize>(text: &str, all: [T; N], name: fn(T) -> &'static str) -> Result<T, LedgerError> {
+    let known = all.into_iter().find(|one| name(*one) == text);
+    known.ok_or_else(|| LedgerError::Damaged { what: format!("`{}`, which this postseal does not know", text) })
+}

@@ -1,0 +1,234 @@
+//! The ledger's promises, each tried against the database itself.
+
+use serde_json::json;
+use time::macros::datetime;
+
+use super::*;
+use crate::inventory::{CertificateStatus, DkimAlgorithm, DkimKey, DkimState};
+use crate::names::{HostName, MailAddress};
+
+const NOW: OffsetDateTime = datetime!(2026-09-01 12:00 UTC);
+const LATER: OffsetDateTime = datetime!(2027-09-01 12:00 UTC);
+
+fn ledger() -> Ledger {
+    Ledger::prepare(Connection::open_in_memory().unwrap()).unwrap()
+}
+
+fn serial(number: u8) -> Serial {
+    Serial::from_random([number; 16])
+}
+
+fn certificate(number: u8) -> NewCertificate {
+    NewCertificate {
+        serial: serial(number),
+        pem: format!("certificate {number}\n"),
+        fingerprint: Digest::of(&[number]),
+        not_before: NOW,
+        not_after: LATER,
+    }
+}
+
+fn client(address: &str, device: &str, number: u8) -> NewClient {
+    NewClient {
+        address: address.parse().unwrap(),
+        device: device.parse().unwrap(),
+        issuing: format!("issuing {number}\n"),
+        twin: format!("twin {number}\n"),
+    }
+}
+
+fn dkim(selector: &str) -> DkimKey {
+    DkimKey {
+        domain: "example.com".parse().unwrap(),
+        algorithm: DkimAlgorithm::Rsa,
+        selector: selector.parse().unwrap(),
+        state: DkimState::Active,
+        since: NOW,
+        public: "MIIB".to_owned(),
+        key: Digest::of(b"key"),
+    }
+}
+
+fn alice() -> MailAddress {
+    "alice@example.com".parse().unwrap()
+}
+
+fn with_alice() -> Ledger {
+    let mut ledger = ledger();
+    ledger
+        .transact(|tx| {
+            tx.add_user(&alice(), NOW)?;
+            tx.set_placeholder("placeholder\n")?;
+            tx.add_client_certificate(&certificate(1), &client("alice@example.com", "laptop", 1))
+        })
+        .unwrap();
+    ledger
+}
+
+fn problem<T: std::fmt::Debug>(result: Result<T, LedgerError>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn a_mutation_that_fails_leaves_nothing_behind() {
+    let mut ledger = ledger();
+    let failed: Result<(), LedgerError> = ledger.transact(|tx| {
+        tx.add_user(&alice(), NOW)?;
+        Err(LedgerError::Busy)
+    });
+    assert_eq!(failed, Err(LedgerError::Busy));
+    assert!(ledger.is_empty().unwrap());
+}
+
+#[test]
+fn nothing_is_recorded_twice() {
+    let mut ledger = with_alice();
+    let mut add = |number, device| {
+        problem(ledger.transact(|tx| {
+            tx.add_client_certificate(&certificate(number), &client("alice@example.com", device, number + 20))
+        }))
+    };
+    assert_eq!(add(2, "laptop"), "a live certificate of `alice@example.com` for `laptop` exists already");
+    assert_eq!(add(1, "phone"), format!("a certificate with the fingerprint `{}` exists already", Digest::of(&[1])));
+    assert_eq!(
+        problem(ledger.transact(|tx| tx.add_user(&alice(), NOW))),
+        "the account `alice@example.com` exists already"
+    );
+    let host: HostName = "mail.example.com".parse().unwrap();
+    let key = Digest::of(b"key");
+    ledger.transact(|tx| tx.add_site_ca(&certificate(10), &key)).unwrap();
+    ledger.transact(|tx| tx.add_server_certificate(&certificate(11), &host, &key)).unwrap();
+    assert_eq!(problem(ledger.transact(|tx| tx.add_site_ca(&certificate(12), &key))), "a live site CA exists already");
+    assert_eq!(
+        problem(ledger.transact(|tx| tx.add_server_certificate(&certificate(13), &host, &key))),
+        "a live certificate of `mail.example.com` exists already"
+    );
+}
+
+#[test]
+fn a_newer_certificate_takes_the_place_of_a_revoked_one_in_one_step() {
+    let mut ledger = with_alice();
+    ledger
+        .transact(|tx| {
+            tx.revoke_certificate(&serial(1), Reason::Superseded, NOW)?;
+            tx.add_client_certificate(&certificate(2), &client("alice@example.com", "laptop", 2))
+        })
+        .unwrap();
+    let statuses: Vec<CertificateStatus> =
+        ledger.inventory().unwrap().client_certificates.into_iter().map(|certificate| certificate.status).collect();
+    assert_eq!(statuses, [CertificateStatus::Revoked, CertificateStatus::Live]);
+    assert_eq!(ledger.trust_list().unwrap(), "twin 2\n");
+    assert_eq!(ledger.client_pem(&serial(2)).unwrap().issuing, "issuing 2\n");
+}
+
+#[test]
+fn a_revocation_is_never_taken_back() {
+    let mut ledger = with_alice();
+    ledger.transact(|tx| tx.revoke_certificate(&serial(1), Reason::KeyCompromise, NOW)).unwrap();
+    let again = ledger.transact(|tx| tx.revoke_certificate(&serial(1), Reason::KeyCompromise, NOW));
+    assert!(problem(again).ends_with("is not recorded"));
+    for change in
+        ["UPDATE certificate SET status = 'live', revoked_at = NULL, reason = NULL", "DELETE FROM certificate"]
+    {
+        assert!(ledger.sql.execute(change, []).is_err(), "{change}");
+    }
+}
+
+#[test]
+fn the_trust_list_is_never_empty() {
+    let mut ledger = with_alice();
+    assert_eq!(ledger.trust_list().unwrap(), "twin 1\n");
+    ledger.transact(|tx| tx.revoke_certificate(&serial(1), Reason::KeyCompromise, NOW)).unwrap();
+    assert_eq!(ledger.trust_list().unwrap(), "placeholder\n");
+    assert!(matches!(self::ledger().trust_list(), Err(LedgerError::NotFound { .. })));
+}
+
+#[test]
+fn who_is_removed_keeps_neither_password_nor_certificate() {
+    let mut ledger = with_alice();
+    ledger
+        .transact(|tx| {
+            tx.set_password(&alice(), &"$2b$12$hash".to_owned().into())?;
+            tx.set_senders(&alice(), &["info@example.com".parse().unwrap()])
+        })
+        .unwrap();
+    assert_eq!(ledger.credentials().unwrap().expose(), b"alice@example.com:$2b$12$hash\n");
+    assert_eq!(ledger.transact(|tx| tx.remove_user(&alice(), LATER)), Ok(vec![serial(1)]));
+    let inventory = ledger.inventory().unwrap();
+    assert!(inventory.users.is_empty());
+    assert!(inventory.client_certificates.iter().all(|one| one.status == CertificateStatus::Revoked));
+    assert!(ledger.credentials().unwrap().expose().is_empty());
+    let late =
+        ledger.transact(|tx| tx.add_client_certificate(&certificate(2), &client("alice@example.com", "phone", 2)));
+    assert_eq!(problem(late), "the account `alice@example.com` is not recorded");
+
+    ledger.transact(|tx| tx.add_user(&alice(), LATER)).unwrap();
+    let users = ledger.inventory().unwrap().users;
+    assert_eq!(users.iter().map(|user| (user.since, user.senders.len())).collect::<Vec<_>>(), [(LATER, 0)]);
+}
+
+#[test]
+fn a_hash_cannot_break_the_credentials_table() {
+    let mut ledger = with_alice();
+    for bad in ["", "a:b", "a\nb", "a b", "\u{e4}"] {
+        let refused = ledger.transact(|tx| tx.set_password(&alice(), &bad.to_owned().into()));
+        assert_eq!(problem(refused), "the ledger refuses it: hash_fits_the_table", "{bad:?}");
+    }
+}
+
+#[test]
+fn a_selector_is_used_once_and_one_key_is_active() {
+    let mut ledger = ledger();
+    ledger.transact(|tx| tx.add_dkim_key(&dkim("202609r"))).unwrap();
+    let mut add = |key: DkimKey| problem(ledger.transact(|tx| tx.add_dkim_key(&key)));
+    assert_eq!(add(dkim("202612r")), "an active rsa key of `example.com` exists already");
+    assert_eq!(
+        add(DkimKey { algorithm: DkimAlgorithm::Ed25519, ..dkim("202609r") }),
+        "the selector `202609r` of `example.com` exists already"
+    );
+    assert!(ledger.sql.execute("DELETE FROM dkim_key", []).is_err());
+}
+
+#[test]
+fn digests_are_those_of_the_very_bytes() {
+    let mut ledger = with_alice();
+    for hash in ["$2b$one", "$2b$two"] {
+        ledger.transact(|tx| tx.set_password(&alice(), &hash.to_owned().into())).unwrap();
+        let inventory = ledger.inventory().unwrap();
+        assert_eq!(inventory.credentials, Some(Digest::of(ledger.credentials().unwrap().expose())));
+        assert_eq!(inventory.trust_list, Some(Digest::of(ledger.trust_list().unwrap().as_bytes())));
+    }
+}
+
+#[test]
+fn events_are_told_in_the_order_they_came() {
+    let mut ledger = ledger();
+    for subject in ["b", "a"] {
+        ledger.transact(|tx| tx.record_event(NOW, "user-add", subject, &json!({"by": "test"}))).unwrap();
+    }
+    let subjects: Vec<String> = ledger.events().unwrap().into_iter().map(|event| event.subject).collect();
+    assert_eq!(subjects, ["b", "a"]);
+}
+
+#[test]
+fn a_newer_ledger_and_a_foreign_file_are_refused() {
+    let open = |pragmas: &str| {
+        let sql = Connection::open_in_memory().unwrap();
+        sql.execute_batch(pragmas).unwrap();
+        Ledger::prepare(sql).unwrap_err()
+    };
+    let newer = open(&format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 99"));
+    assert_eq!(newer, LedgerError::Newer { found: 99, known: 1 });
+    assert_eq!(open("PRAGMA application_id = 77"), LedgerError::NotOurs);
+    assert_eq!(open("PRAGMA user_version = 1"), LedgerError::NotOurs);
+}
+
+#[test]
+fn a_value_that_is_not_of_its_kind_is_reported_not_trusted() {
+    let ledger = with_alice();
+    ledger.sql.execute("UPDATE account SET since = 9223372036854775807", []).unwrap();
+    assert_eq!(
+        problem(ledger.inventory()),
+        "the ledger holds `9223372036854775807`, which is no time; bring `state` back from a backup"
+    );
+}

@@ -1,0 +1,372 @@
+//! `postseal.lock`: the public facts that rendering needs, for a machine without a ledger. Written for people to review,
+//! read as if an enemy had written it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
+
+use camino::Utf8Path;
+use serde::Deserialize;
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
+use toml::Spanned;
+
+use crate::diag::{Diagnostic, Place, Source};
+use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory, ServerCertificate, SiteCa};
+use crate::names::{Digest, DomainName, HostName, Selector, Serial};
+
+const HEADER: &str = "# Written by postseal from its ledger; do not edit it, commit it.
+# It holds public facts only: what `postseal diff` needs where there is no ledger.
+";
+
+const VERSION: i64 = 1;
+
+const MEND: &str = "write it anew with `postseal render` where the ledger is, and commit it";
+
+/// Returns the text of `postseal.lock` for the public part of an inventory.
+pub fn write(inventory: &Inventory) -> String {
+    let mut text = format!("{HEADER}\nversion = {VERSION}\n");
+    if let Some(ca) = &inventory.site_ca {
+        text.push_str("\n[site_ca]\n");
+        line(&mut text, "not_after", &moment(ca.not_after));
+        line(&mut text, "certificate", &quoted(&ca.certificate));
+    }
+    for certificate in &inventory.server_certificates {
+        text.push_str("\n[[server_certificate]]\n");
+        line(&mut text, "host", &quoted(certificate.host.as_str()));
+        line(&mut text, "serial", &quoted(&certificate.serial.to_string()));
+        line(&mut text, "key", &quoted(&certificate.key.to_string()));
+        line(&mut text, "not_after", &moment(certificate.not_after));
+        line(&mut text, "chain", &quoted(&certificate.chain));
+    }
+    for key in &inventory.dkim_keys {
+        text.push_str("\n[[dkim_key]]\n");
+        line(&mut text, "domain", &quoted(key.domain.as_str()));
+        line(&mut text, "algorithm", &quoted(key.algorithm.as_str()));
+        line(&mut text, "selector", &quoted(key.selector.as_str()));
+        line(&mut text, "state", &quoted(key.state.as_str()));
+        line(&mut text, "since", &moment(key.since));
+        line(&mut text, "public", &quoted(&key.public));
+        line(&mut text, "key", &quoted(&key.key.to_string()));
+    }
+    text
+}
+
+fn line(text: &mut String, name: &str, value: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{name} = {value}");
+}
+
+/// Whole seconds of UTC. A year before 0, which no certificate has, becomes the year 0.
+fn moment(at: OffsetDateTime) -> String {
+    let at = at.to_offset(UtcOffset::UTC).truncate_to_second();
+    at.format(&Rfc3339).unwrap_or_else(|_| "0000-01-01T00:00:00Z".to_owned())
+}
+
+/// A TOML string; one with lines stays readable as lines.
+fn quoted(text: &str) -> String {
+    let lines = text.contains('\n');
+    let mut out = String::from(if lines { "\"\"\"\n" } else { "\"" });
+    for c in text.chars() {
+        match c {
+            '\n' => out.push(c),
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{:04X}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push_str(if lines { "\"\"\"" } else { "\"" });
+    out
+}
+
+/// Reads the text of `postseal.lock`; the path is for messages.
+pub fn read(text: &str, path: &Utf8Path) -> Result<Inventory, Diagnostic> {
+    let source = Arc::new(Source { path: path.to_owned(), text: text.to_owned() });
+    // The version first: what a newer one brings is not known here.
+    let head: Head = toml::from_str(text).map_err(|error| unreadable(&source, &error))?;
+    if *head.version.get_ref() != VERSION {
+        let message =
+            format!("`{path}` has version {}, and this postseal reads version {VERSION}", head.version.get_ref());
+        let place = Place { source, span: head.version.span() };
+        return Err(Diagnostic::error("lock-version", message, "use the postseal that wrote it").at(place, ""));
+    }
+    let file: File = toml::from_str(text).map_err(|error| unreadable(&source, &error))?;
+    let unique = Unique { source };
+    unique
+        .check("certificate of this host", &file.server_certificate, |certificate| vec![certificate.host.as_str()])?;
+    unique.check("key of this domain with this selector", &file.dkim_key, |key| {
+        vec![key.domain.as_str(), key.selector.as_str()]
+    })?;
+    unique.check("active key of this domain with this algorithm", &file.dkim_key, |key| match key.state {
+        State::Active => vec![key.domain.as_str(), DkimAlgorithm::from(key.algorithm).as_str()],
+    })?;
+    Ok(inventory(file))
+}
+
+fn unreadable(source: &Arc<Source>, error: &toml::de::Error) -> Diagnostic {
+    let what = error.message().trim_end().lines().collect::<Vec<_>>().join("; ");
+    let diagnostic = Diagnostic::error("lock-unreadable", format!("`{}` cannot be read: {what}", source.path), MEND);
+    match error.span() {
+        Some(span) => diagnostic.at(Place { source: Arc::clone(source), span }, ""),
+        None => diagnostic,
+    }
+}
+
+/// Finds what is there twice, as after a merge.
+struct Unique {
+    source: Arc<Source>,
+}
+
+impl Unique {
+    fn check<T>(
+        &self,
+        what: &str,
+        items: &[Spanned<T>],
+        name: impl for<'a> Fn(&'a T) -> Vec<&'a str>,
+    ) -> Result<(), Diagnostic> {
+        let mut seen = BTreeSet::new();
+        let twice = items.iter().find(|item| !seen.insert(name(item.get_ref())));
+        twice.map_or(Ok(()), |item| Err(self.twice(what, item.span(), &name(item.get_ref()).join(" "))))
+    }
+
+    fn twice(&self, what: &str, span: Range<usize>, name: &str) -> Diagnostic {
+        let message = format!("`{}` has two entries for `{name}`", self.source.path);
+        let place = Place { source: Arc::clone(&self.source), span };
+        Diagnostic::error("lock-duplicate", message, MEND).at(place, format!("the second {what}"))
+    }
+}
+
+fn inventory(file: File) -> Inventory {
+    let mut inventory = Inventory {
+        site_ca: file.site_ca.map(|ca| SiteCa { certificate: ca.certificate, not_after: ca.not_after.0 }),
+        server_certificates: file.server_certificate.into_iter().map(|item| item.into_inner().into()).collect(),
+        dkim_keys: file.dkim_key.into_iter().map(|item| item.into_inner().into()).collect(),
+        ..Inventory::default()
+    };
+    inventory.server_certificates.sort_by(|a, b| a.host.cmp(&b.host));
+    inventory
+        .dkim_keys
+        .sort_by(|a, b| (&a.domain, a.algorithm, &a.selector).cmp(&(&b.domain, b.algorithm, &b.selector)));
+    inventory
+}
+
+#[derive(Deserialize)]
+struct Head {
+    version: Spanned<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(rename = "version")]
+    _version: i64,
+    site_ca: Option<CaEntry>,
+    #[serde(default)]
+    server_certificate: Vec<Spanned<ServerEntry>>,
+    #[serde(default)]
+    dkim_key: Vec<Spanned<DkimEntry>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CaEntry {
+    certificate: String,
+    not_after: Moment,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServerEntry {
+    host: HostName,
+    serial: Text<Serial>,
+    key: Text<Digest>,
+    not_after: Moment,
+    chain: String,
+}
+
+impl From<ServerEntry> for ServerCertificate {
+    fn from(entry: ServerEntry) -> Self {
+        let ServerEntry { host, serial, key, not_after, chain } = entry;
+        Self { host, serial: serial.0, chain, key: key.0, not_after: not_after.0 }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DkimEntry {
+    domain: DomainName,
+    algorithm: Algorithm,
+    selector: Selector,
+    state: State,
+    since: Moment,
+    public: String,
+    key: Text<Digest>,
+}
+
+impl From<DkimEntry> for DkimKey {
+    fn from(entry: DkimEntry) -> Self {
+        let DkimEntry { domain, algorithm, selector, state, since, public, key } = entry;
+        let state = match state {
+            State::Active => DkimState::Active,
+        };
+        Self { domain, algorithm: algorithm.into(), selector, state, since: since.0, public, key: key.0 }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Algorithm {
+    Ed25519,
+    Rsa,
+}
+
+impl From<Algorithm> for DkimAlgorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Ed25519 => Self::Ed25519,
+            Algorithm::Rsa => Self::Rsa,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Active,
+}
+
+/// A value that is written as text and has no serde form of its own.
+struct Text<T>(T);
+
+impl<'de, T: std::str::FromStr<Err: std::fmt::Display>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+struct Moment(OffsetDateTime);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = toml::value::Datetime::deserialize(deserializer)?.to_string();
+        let wrong = |_| serde::de::Error::custom(format!("`{text}` is no time such as 2026-01-31T12:00:00Z"));
+        OffsetDateTime::parse(&text, &Rfc3339).map(Self).map_err(wrong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at() -> impl Strategy<Value = OffsetDateTime> {
+        // The years 0 to 9999.
+        (-62_167_219_200..253_402_300_800_i64).prop_map(|at| OffsetDateTime::from_unix_timestamp(at).unwrap())
+    }
+
+    fn digest() -> impl Strategy<Value = Digest> {
+        any::<u64>().prop_map(|number| Digest::of(&number.to_be_bytes()))
+    }
+
+    fn server() -> impl Strategy<Value = ServerCertificate> {
+        let parts = ("[a-z]{1,3}\\.example\\.com", any::<[u8; 16]>(), any::<String>(), digest(), at());
+        parts.prop_map(|(host, serial, chain, key, not_after)| ServerCertificate {
+            host: host.parse().unwrap(),
+            serial: Serial::from_random(serial),
+            chain,
+            key,
+            not_after,
+        })
+    }
+
+    fn dkim() -> impl Strategy<Value = DkimKey> {
+        let algorithm = prop_oneof![Just(DkimAlgorithm::Rsa), Just(DkimAlgorithm::Ed25519)];
+        let parts = ("[a-z]{1,3}\\.org", algorithm, "[a-z0-9]{1,9}", at(), any::<String>(), digest());
+        parts.prop_map(|(domain, algorithm, selector, since, public, key)| DkimKey {
+            domain: domain.parse().unwrap(),
+            algorithm,
+            selector: selector.parse().unwrap(),
+            state: DkimState::Active,
+            since,
+            public,
+            key,
+        })
+    }
+
+    prop_compose! {
+        fn inventories()(
+            site_ca in prop::option::of(("(.|\n)*", at())),
+            mut server_certificates in prop::collection::vec(server(), 0..4),
+            mut dkim_keys in prop::collection::vec(dkim(), 0..4),
+        ) -> Inventory {
+            server_certificates.sort_by(|a, b| a.host.cmp(&b.host));
+            server_certificates.dedup_by(|a, b| a.host == b.host);
+            dkim_keys.sort_by(|a, b| (&a.domain, a.algorithm, &a.selector).cmp(&(&b.domain, b.algorithm, &b.selector)));
+            dkim_keys.dedup_by(|a, b| a.domain == b.domain);
+            let site_ca = site_ca.map(|(certificate, not_after)| SiteCa { certificate, not_after });
+            let secret = Some(Digest::of(b"not public"));
+            Inventory { site_ca, server_certificates, dkim_keys, credentials: secret, ..Inventory::default() }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(inventory in inventories()) {
+            let text = write(&inventory);
+            prop_assert_eq!(read(&text, "postseal.lock".into()).unwrap(), inventory.public_part());
+            prop_assert_eq!(write(&inventory.public_part()), text);
+        }
+
+        #[test]
+        fn hostile_text_never_panics(text in any::<String>(), cut in 0_usize..2000, inventory in inventories()) {
+            let _ = read(&text, "postseal.lock".into());
+            let mut spoiled: String = write(&inventory).chars().take(cut).collect();
+            spoiled.push_str(&text);
+            let _ = read(&spoiled, "postseal.lock".into());
+        }
+    }
+
+    fn refusal(text: &str) -> (&'static str, String, Option<(usize, usize)>) {
+        let error = read(text, "postseal.lock".into()).unwrap_err();
+        (error.code, error.message, error.place.map(|place| place.line_column()))
+    }
+
+    #[test]
+    fn errors_point_at_the_line() {
+        let merge = "version = 1\n<<<<<<< HEAD\n";
+        assert_eq!((refusal(merge).0, refusal(merge).2), ("lock-unreadable", Some((2, 9))));
+        let time = "version = 1\n[site_ca]\nnot_after = 2026-01-01\ncertificate = \"\"\n";
+        let message = "`postseal.lock` cannot be read: `2026-01-01` is no time such as 2026-01-31T12:00:00Z";
+        assert_eq!(refusal(time), ("lock-unreadable", message.into(), Some((3, 13))));
+        let unknown = "version = 1\nretired = []\n";
+        assert_eq!((refusal(unknown).0, refusal(unknown).2), ("lock-unreadable", Some((2, 1))));
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_before_its_content() {
+        let message = "`postseal.lock` has version 2, and this postseal reads version 1";
+        assert_eq!(refusal("new = 1\nversion = 2\n"), ("lock-version", message.into(), Some((2, 11))));
+    }
+
+    #[test]
+    fn a_merge_that_left_two_active_keys_is_refused() {
+        let key = |selector: &str| {
+            let digest = Digest::of(b"");
+            format!(
+                "[[dkim_key]]\ndomain = \"example.com\"\nalgorithm = \"rsa\"\nselector = \"{selector}\"\nstate = \"active\"
+since = 2026-01-01T00:00:00Z\npublic = \"\"\nkey = \"{digest}\"\n"
+            )
+        };
+        let two = format!("version = 1\n{}{}", key("a"), key("b"));
+        let message = "`postseal.lock` has two entries for `example.com rsa`";
+        assert_eq!(refusal(&two), ("lock-duplicate", message.into(), Some((10, 1))));
+        let same = format!("version = 1\n{}{}", key("a"), key("a"));
+        assert_eq!(refusal(&same).1, "`postseal.lock` has two entries for `example.com a`");
+    }
+}

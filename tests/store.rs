@@ -1,0 +1,337 @@
+//! The store on a real disk: modes under any umask, several writers at once, runs that are killed.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::missing_panics_doc,
+    clippy::print_stdout,
+    reason = "the tests run themselves as other processes"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use postseal::names::{DeviceName, Digest, MailAddress};
+use postseal::secret::Secret;
+use postseal::store::files::write_atomic;
+use postseal::store::ledger::{LedgerError, NewCertificate};
+use postseal::store::{Passphrase, SiteDir, Store, StoreError, Writer};
+use postseal::tree::{Class, Content, Entry, Stored, Tree};
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+const NOW: OffsetDateTime = datetime!(2026-09-01 12:00 UTC);
+
+fn scratch() -> (tempfile::TempDir, SiteDir) {
+    let guard = tempfile::tempdir().unwrap();
+    let site = SiteDir::new(Utf8Path::from_path(guard.path()).unwrap().join("site"));
+    (guard, site)
+}
+
+fn create(site: &SiteDir) -> Writer {
+    Writer::create(site.clone(), std::thread::sleep).unwrap()
+}
+
+fn open(site: &SiteDir) -> Writer {
+    Writer::open(site.clone(), std::thread::sleep).unwrap()
+}
+
+fn secret(text: &str) -> Secret {
+    text.to_owned().into()
+}
+
+fn alice() -> MailAddress {
+    "alice@example.com".parse().unwrap()
+}
+
+fn laptop() -> DeviceName {
+    "laptop".parse().unwrap()
+}
+
+fn entry(path: &str, class: Class, content: Content) -> Entry {
+    Entry { path: path.into(), owner: "root".into(), group: "wheel".into(), mode: 0o640, class, content }
+}
+
+fn tree(key: Digest) -> Tree {
+    Tree::new(vec![
+        entry("mail.example.com/root/etc/mail/smtpd.conf", Class::Public, Content::Text("listen\n".into())),
+        entry("mail.example.com/root/etc/mail/users", Class::Private, Content::Text("alice\n".into())),
+        entry("mail.example.com/root/etc/ssl/key", Class::Secret, Content::Stored(Stored::Key(key), Some(key))),
+        entry("mail.example.com/root/var/dkim", Class::Public, Content::Directory),
+    ])
+}
+
+fn fill(writer: &mut Writer) -> Digest {
+    let key = writer.put_key(&secret("key")).unwrap();
+    writer.put_passphrase(Passphrase::SiteCa, &secret("passphrase")).unwrap();
+    writer.put_passphrase(Passphrase::Device(&alice(), &laptop()), &secret("password")).unwrap();
+    writer.write_handout(&alice(), &laptop(), "alice.p12", &secret("p12")).unwrap();
+    writer.transact(|tx| tx.add_user(&alice(), NOW)).unwrap();
+    writer.refresh_derived(&tree(key)).unwrap();
+    writer.site().write_golden(&tree(key)).unwrap();
+    writer.write_settings("").unwrap();
+    key
+}
+
+/// Every file and directory of the site with its mode.
+fn modes(directory: &Utf8Path) -> BTreeMap<String, u32> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![directory.to_owned()];
+    while let Some(path) = left.pop() {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        let name = path.strip_prefix(directory).unwrap().as_str().to_owned();
+        found.insert(name, metadata.permissions().mode() & 0o7777);
+        if metadata.is_dir() {
+            left.extend(
+                fs::read_dir(&path).unwrap().map(|entry| Utf8PathBuf::from_path_buf(entry.unwrap().path()).unwrap()),
+            );
+        }
+    }
+    found
+}
+
+/// What this file's tests do when they run as another process: `part` names it, `site` is where.
+#[test]
+fn part_of_another_process() {
+    let (Ok(part), Ok(site)) = (std::env::var("POSTSEAL_TEST_PART"), std::env::var("POSTSEAL_TEST_SITE")) else {
+        return;
+    };
+    let site = SiteDir::new(site);
+    match part.as_str() {
+        "fill" => {
+            fill(&mut create(&site));
+        }
+        "rewrite" => {
+            let writer = open(&site);
+            println!("\nready");
+            for round in 0_u32.. {
+                let content = vec![if round.is_multiple_of(2) { b'a' } else { b'b' }; 200_000];
+                write_atomic(&site.path("state/whole"), &content, 0o600).unwrap();
+                let key = writer.put_key(&Secret::new(round.to_be_bytes().to_vec())).unwrap();
+                writer.write_out(&tree(key)).unwrap();
+            }
+        }
+        user => open(&site).transact(|tx| tx.add_user(&user.parse().unwrap(), NOW)).unwrap(),
+    }
+}
+
+fn another_process(site: &SiteDir, part: &str, umask: &str) -> Child {
+    Command::new("sh")
+        .args(["-c", &format!("umask {umask}; exec \"$0\" --exact part_of_another_process --nocapture")])
+        .arg(std::env::current_exe().unwrap())
+        .env("POSTSEAL_TEST_PART", part)
+        .env("POSTSEAL_TEST_SITE", site.path("").as_str())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn modes_are_exact_under_any_umask() {
+    let mut seen = Vec::new();
+    for umask in ["000", "022", "077", "027"] {
+        let (_guard, site) = scratch();
+        assert!(another_process(&site, "fill", umask).wait().unwrap().success());
+        seen.push(modes(&site.path("")));
+    }
+    let first = &seen[0];
+    for (name, mode) in first {
+        let expected = match name.as_str() {
+            "state" | "handout" | "out" => 0o700,
+            name if name.starts_with("state/") || name.starts_with("handout/") => {
+                if *mode & 0o100 == 0 {
+                    0o600
+                } else {
+                    0o700
+                }
+            }
+            name if name.ends_with("/users") || name.ends_with("/ssl/key") => 0o600,
+            _ if *mode & 0o100 == 0 => 0o644,
+            _ => 0o755,
+        };
+        assert_eq!(*mode, expected, "{name}");
+    }
+    assert!(seen.iter().all(|modes| modes == first), "{seen:#?}");
+    assert!(first.contains_key("state/passwords/alice@example.com/laptop.p12-password"), "{first:#?}");
+}
+
+#[test]
+fn golden_holds_public_files_only() {
+    let (_guard, site) = scratch();
+    fill(&mut create(&site));
+    let names: Vec<Utf8PathBuf> = site
+        .golden()
+        .unwrap()
+        .unwrap()
+        .into_iter()
+        .filter(|(_, item)| item.content.is_some())
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, [".gitattributes", "MANIFEST", "mail.example.com/root/etc/mail/smtpd.conf"]);
+}
+
+#[test]
+fn eight_threads_and_eight_processes_add_sixteen_users() {
+    let (_guard, site) = scratch();
+    drop(create(&site));
+    let processes: Vec<Child> =
+        (0..8).map(|number| another_process(&site, &format!("process{number}@example.com"), "022")).collect();
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let site = &site;
+            scope.spawn(move || {
+                let address = format!("thread{number}@example.com").parse().unwrap();
+                open(site).transact(|tx| tx.add_user(&address, NOW)).unwrap();
+            });
+        }
+    });
+    for mut process in processes {
+        assert!(process.wait().unwrap().success());
+    }
+    assert_eq!(Store::open(site).unwrap().inventory().unwrap().users.len(), 16);
+}
+
+#[test]
+fn a_killed_run_leaves_whole_files_and_nothing_else() {
+    let (_guard, site) = scratch();
+    let key = create(&site).put_key(&secret("key")).unwrap();
+    for milliseconds in [1, 3, 9, 20, 33, 48, 70, 101] {
+        let mut process = another_process(&site, "rewrite", "022");
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == "ready"));
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let writer = open(&site);
+        let whole = fs::read(site.path("state/whole")).unwrap_or_else(|_| vec![b'a'; 200_000]);
+        assert!(whole.len() == 200_000 && whole.iter().all(|byte| *byte == whole[0]));
+        let left: Vec<String> = modes(&site.path("")).into_keys().filter(|name| name.contains(".postseal-")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        let out = modes(&site.path("")).into_keys().filter(|name| name.starts_with("out/")).count();
+        assert!([0, 10].contains(&out), "{out}");
+        assert_eq!(writer.key(&key).unwrap().expose(), b"key");
+    }
+}
+
+#[test]
+fn a_changed_key_is_noticed() {
+    let (_guard, site) = scratch();
+    let writer = create(&site);
+    let key = writer.put_key(&secret("key")).unwrap();
+    assert_eq!(writer.put_key(&secret("key")).unwrap(), key);
+    write_atomic(&writer.key_path(&key), b"other", 0o600).unwrap();
+    assert!(matches!(writer.key(&key), Err(StoreError::Tampered(_))));
+    assert!(matches!(writer.put_key(&secret("key")), Err(StoreError::Tampered(_))));
+    writer.remove_key(&key).unwrap();
+    writer.remove_key(&key).unwrap();
+}
+
+#[test]
+fn out_is_not_written_from_what_the_ledger_no_longer_says() {
+    let (_guard, site) = scratch();
+    let mut writer = create(&site);
+    let credentials = Content::Stored(Stored::Credentials, writer.inventory().unwrap().credentials);
+    let tree = Tree::new(vec![entry("mail/root/etc/credentials", Class::Secret, credentials)]);
+    assert!(writer.write_out(&tree).unwrap());
+    writer
+        .transact(|tx| {
+            tx.add_user(&alice(), NOW)?;
+            tx.set_password(&alice(), &secret("$2b$hash"))
+        })
+        .unwrap();
+    assert!(matches!(writer.write_out(&tree), Err(StoreError::Stale(_))));
+}
+
+#[test]
+fn the_lock_is_stale_until_it_is_refreshed() {
+    let (_guard, site) = scratch();
+    let mut writer = create(&site);
+    assert!(writer.refresh_lock().unwrap());
+    assert!(!writer.refresh_lock().unwrap());
+    let ca = NewCertificate {
+        serial: "40000000000000000000000000000000".parse().unwrap(),
+        pem: "-----BEGIN CERTIFICATE-----\n".into(),
+        fingerprint: Digest::of(b"ca"),
+        not_before: NOW,
+        not_after: datetime!(2036-09-01 12:00 UTC),
+    };
+    writer.transact(|tx| tx.add_site_ca(&ca, &Digest::of(b"key"))).unwrap();
+    assert!(writer.lock_is_stale().unwrap());
+    assert!(writer.refresh_lock().unwrap());
+    assert_eq!(site.locked_inventory().unwrap().unwrap(), writer.inventory().unwrap().public_part());
+    write_atomic(&site.path("postseal.lock"), b"\xff", 0o644).unwrap();
+    assert!(writer.lock_is_stale().unwrap());
+}
+
+#[test]
+fn a_directory_that_holds_a_site_is_not_made_one_again() {
+    let (_guard, site) = scratch();
+    drop(create(&site));
+    // What a run leaves that was killed before it recorded anything is no site yet.
+    let mut writer = create(&site);
+    let again = || Writer::create(site.clone(), |_| ()).unwrap_err();
+    writer.transact(|tx| tx.add_user(&alice(), NOW)).unwrap();
+    assert!(matches!(again(), StoreError::HoldsSite(path) if path.ends_with("state")));
+    writer.write_settings("").unwrap();
+    assert!(matches!(again(), StoreError::HoldsSite(path) if path.ends_with("postseal.toml")));
+    assert!(matches!(writer.write_settings("other"), Err(StoreError::Exists(_))));
+}
+
+#[test]
+fn git_never_sees_a_secret_and_keeps_its_own_lines() {
+    let (_guard, site) = scratch();
+    fs::create_dir(site.path("")).unwrap();
+    write_atomic(&site.path(".gitignore"), b"*.bak\n/out/", 0o644).unwrap();
+    drop(create(&site));
+    drop(open(&site));
+    let text = fs::read_to_string(site.path(".gitignore")).unwrap();
+    assert_eq!(text, "*.bak\n/out/\n/state/\n/handout/\n.postseal-*\n");
+}
+
+#[test]
+fn a_state_directory_that_others_may_enter_is_refused() {
+    let (_guard, site) = scratch();
+    drop(create(&site));
+    fs::set_permissions(site.path("state"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(matches!(Store::open(site), Err(StoreError::Readable { mode: 0o755, .. })));
+}
+
+#[test]
+fn without_a_ledger_the_message_says_how_to_get_one() {
+    let (_guard, site) = scratch();
+    let error = Store::open(site.clone()).unwrap_err().to_string();
+    assert!(
+        error.ends_with("does not exist; run `postseal init`, or bring the directory back from a backup"),
+        "{error}"
+    );
+    assert!(!site.has_state().unwrap());
+}
+
+#[test]
+fn a_slash_in_an_address_makes_no_directory() {
+    let (_guard, site) = scratch();
+    let writer = create(&site);
+    let address: MailAddress = "a/b@example.com".parse().unwrap();
+    let path = writer.write_handout(&address, &laptop(), "a.p12", &secret("p12")).unwrap();
+    assert!(path.ends_with("handout/a%2fb@example.com/laptop/a.p12"), "{path}");
+    for bad in ["", "..", "a/b", ".postseal-1-1.tmp"] {
+        assert!(
+            matches!(writer.write_handout(&address, &laptop(), bad, &secret("")), Err(StoreError::Outside(_))),
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let (_guard, site) = scratch();
+    let mut writer = create(&site);
+    fill(&mut writer);
+    writer.transact(|tx| tx.set_password(&alice(), &secret("$2b$hash"))).unwrap();
+    let refused: Result<(), LedgerError> = writer.transact(|tx| tx.set_password(&alice(), &secret("hunter2: x")));
+    let shown = format!("{writer:?} {refused:?} {:?}", writer.ledger().credentials());
+    assert!(!shown.contains("$2b$") && !shown.contains("hunter2"), "{shown}");
+}
