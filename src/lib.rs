@@ -20,6 +20,7 @@ pub mod keys;
 pub mod inventory;
 pub mod site;
 pub mod tree;
+pub mod dns;
 pub mod plan;
 pub mod env;
 pub mod store;

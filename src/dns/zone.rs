@@ -1,0 +1,109 @@
+//! Writes records as a fragment of a zone file (RFC 1035 §5.1): whole names, so that it may stand anywhere in a zone.
+
+use std::fmt::Write as _;
+
+use super::{RecordData, Zone};
+
+/// The longest `<character-string>` (RFC 1035 §3.3).
+const STRING_LIMIT: usize = 255;
+
+/// Returns the zone's records as text, each below its reason; without SOA and NS, which are not mail's business.
+pub fn write(zone: &Zone) -> String {
+    let mut text = format!(
+        "; Written by postseal: what the mail of {domain} needs in DNS. It belongs into the zone of {domain}.\n\
+         ; A name has one SPF record at most: merge it with one that is there already.\n",
+        domain = zone.domain
+    );
+    for record in &zone.records {
+        let (name, ttl, kind) = (&record.name, record.ttl, record.data.kind());
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n; {} {}\n{name}. {ttl} IN {kind} ", record.reason, record.rfc);
+        match &record.data {
+            RecordData::Txt(value) => text.push_str(&character_strings(value)),
+            data => text.push_str(&data.to_string()),
+        }
+        text.push('\n');
+    }
+    for host in &zone.unaddressed {
+        let _ = write!(
+            text,
+            "\n; {host}. needs A and AAAA records of your own: postseal.toml does not tell its addresses. RFC 5321 §5.1\n"
+        );
+    }
+    text
+}
+
+/// Returns the text as quoted strings of at most 255 octets each (RFC 1035 §5.1), for readers join them without a space
+/// (RFC 7208 §3.3, RFC 6376 §3.6.2.2).
+pub fn character_strings(text: &str) -> String {
+    if text.is_empty() {
+        return "\"\"".to_owned();
+    }
+    let strings = text.as_bytes().chunks(STRING_LIMIT).map(quoted);
+    strings.collect::<Vec<_>>().join(" ")
+}
+
+/// Quotes one string: `"` and `\` by a backslash, what is not printable ASCII by its decimal number.
+fn quoted(octets: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for &octet in octets {
+        match octet {
+            b'"' | b'\\' => text.extend(['\\', char::from(octet)]),
+            b' '..=b'~' => text.push(char::from(octet)),
+            _ => {
+                let _ = write!(text, "\\{octet:03}");
+            }
+        }
+    }
+    text.push('"');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads quoted strings as RFC 1035 §5.1 tells, joined.
+    fn read(text: &str) -> Vec<Vec<u8>> {
+        let (mut strings, mut octets) = (Vec::new(), text.bytes());
+        while let Some(octet) = octets.next() {
+            if octet == b' ' {
+                continue;
+            }
+            assert_eq!(octet, b'"', "{text}");
+            let mut string = Vec::new();
+            loop {
+                match octets.next().unwrap() {
+                    b'"' => break,
+                    b'\\' => {
+                        let next = octets.next().unwrap();
+                        if next.is_ascii_digit() {
+                            let digits = [next, octets.next().unwrap(), octets.next().unwrap()];
+                            string.push(std::str::from_utf8(&digits).unwrap().parse().unwrap());
+                        } else {
+                            string.push(next);
+                        }
+                    }
+                    plain => string.push(plain),
+                }
+            }
+            strings.push(string);
+        }
+        strings
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_reads_back_from_strings_that_are_short_enough(text in "\\PC{0,600}|[ -~\n;\\\\\"]{0,600}") {
+            let strings = read(&character_strings(&text));
+            proptest::prop_assert!(strings.iter().all(|string| string.len() <= STRING_LIMIT));
+            proptest::prop_assert_eq!(strings.concat(), text.into_bytes());
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_split_after_255_octets() {
+        let text = character_strings(&"a".repeat(256));
+        assert_eq!(text, format!("\"{}\" \"a\"", "a".repeat(255)));
+    }
+}
