@@ -21,6 +21,7 @@ pub mod inventory;
 pub mod site;
 pub mod tree;
 pub mod dns;
+pub mod dkim;
 pub mod plan;
 pub mod env;
 pub mod store;

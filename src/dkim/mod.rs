@@ -1,0 +1,58 @@
+//! What DKIM says about a key: its record and its selector. Keys come from elsewhere; nothing here signs.
+
+use time::Date;
+
+use crate::inventory::{DkimAlgorithm, DkimKey};
+use crate::names::{DomainName, Selector};
+
+/// Returns the key's record: `h=sha256` because rsa-sha1 must not be used (RFC 6376 §3.6.1, RFC 8301 §3.1, RFC 8463 §4).
+pub fn record_text(key: &DkimKey) -> String {
+    format!("v=DKIM1; k={}; h=sha256; p={}", key.algorithm.as_str(), key.public)
+}
+
+/// Returns the name that the key's record stands at (RFC 6376 §3.6.2.1).
+pub fn record_name(selector: &Selector, domain: &DomainName) -> String {
+    format!("{selector}._domainkey.{domain}")
+}
+
+/// Returns the name of the private key's file: a selector is never used again, so a path never changes its content, which
+/// Rspamd would not notice within a second.
+pub fn key_file_name(key: &DkimKey) -> String {
+    format!("{}.{}.key", key.domain, key.selector)
+}
+
+/// Returns a selector that the domain has never used: `202611r`, then `202611r2` and so on.
+///
+/// `used` are all selectors of the domain that ever were, not only those that still sign: a receiver may have kept an old
+/// record.
+pub fn fresh_selector(date: Date, algorithm: DkimAlgorithm, used: &[Selector]) -> Option<Selector> {
+    let stem = format!("{:04}{:02}{}", date.year(), u8::from(date.month()), algorithm.letter());
+    let numbered = (2..=used.len() + 1).map(|number| format!("{stem}{number}"));
+    let mut candidates = std::iter::once(stem.clone()).chain(numbered);
+    let fresh = candidates.find(|candidate| !used.iter().any(|selector| selector.as_str() == candidate));
+    // A year before 0 gives no selector; every other date does.
+    fresh.and_then(|text| text.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use time::macros::date;
+
+    use super::*;
+
+    #[test]
+    fn a_selector_is_never_used_again() {
+        let mut used = Vec::new();
+        for expected in ["202611r", "202611r2", "202611r3", "202611r4"] {
+            let fresh = fresh_selector(date!(2026 - 11 - 30), DkimAlgorithm::Rsa, &used).unwrap();
+            assert_eq!(fresh.as_str(), expected);
+            used.push(fresh);
+        }
+        used.remove(1);
+        let again = fresh_selector(date!(2026 - 11 - 01), DkimAlgorithm::Rsa, &used).unwrap();
+        assert_eq!(again.as_str(), "202611r2", "only what is told to be used is avoided");
+        let other = fresh_selector(date!(2026 - 11 - 30), DkimAlgorithm::Ed25519, &used).unwrap();
+        assert_eq!(other.as_str(), "202611e");
+    }
+}
