@@ -22,6 +22,7 @@ pub mod site;
 pub mod tree;
 pub mod dns;
 pub mod dkim;
+pub mod records;
 pub mod plan;
 pub mod env;
 pub mod store;

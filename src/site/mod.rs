@@ -260,6 +260,13 @@ impl Site {
         self.domains.binary_search_by(|domain| domain.name.cmp(name)).is_ok()
     }
 
+    /// Returns the domain that the host's name lies within, the longest if there are several.
+    pub fn domain_of(&self, host: &HostName) -> Option<&Domain> {
+        let name = host.as_domain();
+        let around = self.domains.iter().filter(|domain| name.is_within(&domain.name));
+        around.max_by_key(|domain| domain.name.as_str().len())
+    }
+
     /// Tells whether mail leaves the site again unchanged: an alias leads to a foreign address.
     pub fn forwards(&self) -> bool {
         self.aliases.iter().flat_map(|alias| &alias.targets).any(|target| !self.has_domain(&target.domain()))
