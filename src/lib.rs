@@ -23,6 +23,7 @@ pub mod tree;
 pub mod dns;
 pub mod dkim;
 pub mod records;
+pub mod render;
 pub mod plan;
 pub mod env;
 pub mod store;

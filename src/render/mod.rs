@@ -1,0 +1,340 @@
+//! Renders a site into the tree of its files. The one module that knows Tera.
+//!
+//! Nothing here reads a clock or a file: equal sites and inventories give equal bytes. Secrets stay references.
+
+pub mod quote;
+mod view;
+
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+use tera::{Context, ErrorKind, Tera};
+
+use crate::diag::{Diagnostic, Place, Source, did_you_mean};
+use crate::dkim;
+use crate::dns::zone;
+use crate::inventory::{DkimState, Inventory, ServerCertificate};
+use crate::platform::Layout;
+use crate::records;
+use crate::site::{Accounts, CertificateSource, Host, Site, SmtpdConf};
+use crate::tree::{Class, Content, Entry, Stored, Tree};
+use quote::Syntax;
+
+/// Why a site cannot be rendered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.message)]
+pub struct RenderError(Box<Diagnostic>);
+
+impl RenderError {
+    /// Returns the finding to report.
+    pub fn diagnostic(&self) -> &Diagnostic {
+        &self.0
+    }
+}
+
+impl From<Diagnostic> for RenderError {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self(Box::new(diagnostic))
+    }
+}
+
+/// Pairs each template's name, which is its path below `templates/`, with its text.
+macro_rules! templates {
+    ($($name:literal),+ $(,)?) => {
+        &[$(($name, include_str!(concat!("../../templates/", $name)))),+]
+    };
+}
+
+static BUILTIN: &[(&str, &str)] = templates![
+    "rspamd/local.d/arc.conf",
+    "rspamd/local.d/dkim.conf",
+    "rspamd/local.d/dkim_signing.conf",
+    "rspamd/local.d/dmarc.conf",
+    "rspamd/local.d/force_actions.conf",
+    "rspamd/local.d/milter_headers.conf",
+    "rspamd/local.d/settings.conf",
+    "rspamd/local.d/worker-controller.inc",
+    "rspamd/local.d/worker-normal.inc",
+    "rspamd/local.d/worker-proxy.inc",
+    "rspamd/override.d/options.inc",
+    "smtpd.conf",
+    "smtpd/conf.d/listeners.conf",
+    "smtpd/conf.d/names.conf",
+    "smtpd/conf.d/rules.conf",
+    "smtpd/domains",
+    "smtpd/fragment",
+    "smtpd/mailboxes",
+    "smtpd/senders",
+];
+
+/// Returns the built-in templates: name and text, sorted by name.
+pub fn builtin_templates() -> &'static [(&'static str, &'static str)] {
+    BUILTIN
+}
+
+/// Renders every file of every host and every zone. An override, name and text, stands in for the built-in template of its
+/// name.
+pub fn render(site: &Site, inventory: &Inventory, overrides: &[(String, String)]) -> Result<Tree, RenderError> {
+    let templates = Templates::new(overrides)?;
+    let mut entries = Vec::new();
+    for host in &site.hosts {
+        let certificate = issued_certificate(inventory, host)?;
+        HostTree { site, inventory, host, layout: host.platform.layout(), templates: &templates }
+            .render(certificate, &mut entries)?;
+    }
+    for zone in records::zones(site, inventory) {
+        entries.push(Entry {
+            path: format!("dns/{}.zone", zone.domain).into(),
+            owner: "root".to_owned(),
+            group: "root".to_owned(),
+            mode: 0o644,
+            class: Class::Public,
+            content: Content::Text(zone::write(&zone)),
+        });
+    }
+    Ok(Tree::new(entries))
+}
+
+/// Returns the newest certificate issued for the host, if it needs one.
+fn issued_certificate<'a>(inventory: &'a Inventory, host: &Host) -> Result<Option<&'a ServerCertificate>, RenderError> {
+    if [&host.mx_certificate, &host.submission_certificate].iter().all(|source| **source != CertificateSource::Issued) {
+        return Ok(None);
+    }
+    let issued = inventory.server_certificates.iter().filter(|certificate| certificate.host == host.name);
+    let newest = issued.max_by_key(|certificate| (certificate.not_after, certificate.serial));
+    newest.map(Some).ok_or_else(|| {
+        let message = format!("the host `{}` has no server certificate yet", host.name);
+        Diagnostic::error("server-certificate-missing", message, "issue one: postseal server issue").into()
+    })
+}
+
+/// The host whose files are rendered, and what they are made from.
+struct HostTree<'a> {
+    site: &'a Site,
+    inventory: &'a Inventory,
+    host: &'a Host,
+    layout: &'static Layout,
+    templates: &'a Templates,
+}
+
+impl HostTree<'_> {
+    fn render(&self, certificate: Option<&ServerCertificate>, entries: &mut Vec<Entry>) -> Result<(), RenderError> {
+        let issued = certificate.map_or_else(String::new, |certificate| {
+            format!("{}/tls/{}-{}", self.layout.smtpd_dir, certificate.host, certificate.serial)
+        });
+        self.directories(certificate.is_some(), entries);
+        self.public_files(&view::Public::new(self.site, self.inventory, self.host, &issued), entries)?;
+        self.private_files(&view::Private::new(self.site, self.inventory, self.layout), entries)?;
+        self.stored_files(entries);
+        if let Some(certificate) = certificate {
+            let chain = Content::Text(certificate.chain.clone());
+            let key = Content::Stored(Stored::Key(certificate.key), Some(certificate.key));
+            entries.push(self.root_entry(&format!("{issued}.pem"), 0o644, Class::Public, chain));
+            entries.push(self.root_entry(&format!("{issued}.key"), 0o600, Class::Secret, key));
+        }
+        Ok(())
+    }
+
+    /// Adds the directories that belong to postseal alone; those of the daemons' packages are there already.
+    fn directories(&self, tls: bool, entries: &mut Vec<Entry>) {
+        let Layout { smtpd_dir, rspamd_state, rspamd_group, .. } = self.layout;
+        let mut add = |path: &str, mode| entries.push(self.root_entry(path, mode, Class::Public, Content::Directory));
+        add(smtpd_dir, 0o755);
+        if tls {
+            add(&format!("{smtpd_dir}/tls"), 0o755);
+        }
+        if self.host.smtpd_conf == SmtpdConf::Fragments {
+            add(&format!("{smtpd_dir}/conf.d"), 0o755);
+        }
+        let keys = format!("{rspamd_state}/dkim");
+        entries.push(self.entry(&keys, rspamd_group, 0o750, Class::Public, Content::Directory));
+    }
+
+    fn public_files(&self, view: &view::Public, entries: &mut Vec<Entry>) -> Result<(), RenderError> {
+        let context = context(view);
+        for (name, _) in BUILTIN {
+            let Some(path) = self.public_path(name) else { continue };
+            let text = self.templates.render(name, &context)?;
+            entries.push(self.root_entry(&path, 0o644, Class::Public, Content::Text(text)));
+        }
+        Ok(())
+    }
+
+    /// Returns where the template's file lies on the host, unless it is not public or this host does without it.
+    fn public_path(&self, template: &str) -> Option<String> {
+        let Layout { rspamd_dir, smtpd_conf, smtpd_dir, .. } = self.layout;
+        let whole = self.host.smtpd_conf == SmtpdConf::Complete;
+        match template {
+            "rspamd/local.d/arc.conf" if !self.site.forwards() => None,
+            "smtpd.conf" => whole.then(|| (*smtpd_conf).to_owned()),
+            "smtpd/domains" => Some(format!("{smtpd_dir}/domains")),
+            _ => {
+                let fragment = template.strip_prefix("smtpd/conf.d/").filter(|_| !whole);
+                let fragment = fragment.map(|file| format!("{smtpd_dir}/conf.d/{file}"));
+                fragment.or_else(|| Some(format!("{rspamd_dir}/{}", template.strip_prefix("rspamd/")?)))
+            }
+        }
+    }
+
+    /// Adds the tables that name people; smtpd reads them as its own user when `smtpctl update table` tells it to.
+    fn private_files(&self, view: &view::Private, entries: &mut Vec<Entry>) -> Result<(), RenderError> {
+        let context = context(view);
+        for table in ["mailboxes", "senders"] {
+            let text = self.templates.render(&format!("smtpd/{table}"), &context)?;
+            let path = format!("{}/{table}", self.layout.smtpd_dir);
+            entries.push(self.entry(&path, self.layout.smtpd_group, 0o640, Class::Private, Content::Text(text)));
+        }
+        Ok(())
+    }
+
+    /// Adds what only the store holds: the trust list, the credentials and the DKIM keys.
+    fn stored_files(&self, entries: &mut Vec<Entry>) {
+        let Layout { smtpd_dir, smtpd_group, rspamd_group, rspamd_state, .. } = self.layout;
+        let trust_list = Content::Stored(Stored::TrustList, self.inventory.trust_list);
+        entries.push(self.root_entry(&format!("{smtpd_dir}/clients.pem"), 0o644, Class::Private, trust_list));
+        if self.site.accounts == Accounts::Managed {
+            let path = format!("{smtpd_dir}/credentials");
+            let credentials = Content::Stored(Stored::Credentials, self.inventory.credentials);
+            entries.push(self.entry(&path, smtpd_group, 0o640, Class::Secret, credentials));
+        }
+        let keys = self.inventory.dkim_keys.iter();
+        for key in keys.filter(|key| key.state == DkimState::Active && self.site.has_domain(&key.domain)) {
+            let path = format!("{rspamd_state}/dkim/{}", dkim::key_file_name(key));
+            let content = Content::Stored(Stored::Key(key.key), Some(key.key));
+            entries.push(self.entry(&path, rspamd_group, 0o640, Class::Secret, content));
+        }
+    }
+
+    fn root_entry(&self, path: &str, mode: u32, class: Class, content: Content) -> Entry {
+        self.entry(path, self.layout.root_group, mode, class, content)
+    }
+
+    fn entry(&self, path: &str, group: &str, mode: u32, class: Class, content: Content) -> Entry {
+        let path = Utf8PathBuf::from(format!("{}/root{path}", self.host.name));
+        Entry { path, owner: "root".to_owned(), group: group.to_owned(), mode, class, content }
+    }
+}
+
+fn context(view: &impl serde::Serialize) -> Context {
+    // A view is a struct of words and lists, which always serializes.
+    Context::from_serialize(view).unwrap_or_default()
+}
+
+/// The templates, ready to render.
+struct Templates {
+    tera: Tera,
+    sources: Vec<(String, Arc<Source>)>,
+}
+
+impl Templates {
+    fn new(overrides: &[(String, String)]) -> Result<Self, RenderError> {
+        if let Some((name, _)) = overrides.iter().find(|(name, _)| BUILTIN.iter().all(|(known, _)| known != name)) {
+            return Err(unknown_template(name));
+        }
+        let sources = BUILTIN.iter().map(|(name, text)| {
+            let own = overrides.iter().find(|(own, _)| own == name);
+            let (path, text) = match own {
+                Some((_, text)) => (format!("templates/{name}"), text.as_str()),
+                None => (format!("(built-in)/{name}"), *text),
+            };
+            ((*name).to_owned(), Arc::new(Source { path: path.into(), text: text.to_owned() }))
+        });
+        let mut templates = Self { tera: Tera::default(), sources: sources.collect() };
+        quote::register(&mut templates.tera);
+        templates.refuse_unquoted()?;
+        let texts = templates.sources.iter().map(|(name, source)| (name, &source.text));
+        templates.tera.add_raw_templates(texts).map_err(|error| templates.explain("", &error))?;
+        Ok(templates)
+    }
+
+    fn render(&self, name: &str, context: &Context) -> Result<String, RenderError> {
+        self.tera.render(name, context).map_err(|error| self.explain(name, &error))
+    }
+
+    /// Finds what a template writes unquoted, before it renders anything.
+    fn refuse_unquoted(&self) -> Result<(), RenderError> {
+        for (name, source) in &self.sources {
+            let syntax = Syntax::of_template(name);
+            if let Some(span) = quote::first_unquoted(syntax, &source.text) {
+                let place = Place { source: Arc::clone(source), span };
+                return Err(unquoted(name, syntax).at(place, "not quoted").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what is wrong with a template, and where.
+    fn explain(&self, name: &str, error: &tera::Error) -> RenderError {
+        let diagnostic = match error.kind() {
+            ErrorKind::SyntaxError(report) | ErrorKind::RenderingError(report) => {
+                let name = if report.filename().is_empty() { name } else { report.filename() };
+                self.misfit(name, report.message(), Some(report.span().range.clone()))
+            }
+            // The escape function's refusal: only what `first_unquoted` overlooked gets so far.
+            ErrorKind::Io(_) => unquoted(name, Syntax::of_template(name)),
+            // Faults between templates come as a report that is text already: message, `--> name:line:column`, excerpt.
+            other => {
+                let text = other.to_string();
+                let at = text.lines().find_map(|line| line.trim_start().strip_prefix("--> "));
+                match at.and_then(|at| self.offset(at)) {
+                    Some((name, offset)) => self.misfit(name, &text, Some(offset..offset)),
+                    None => self.misfit(name, &text, None),
+                }
+            }
+        };
+        diagnostic.into()
+    }
+
+    /// Reads `name:line:column` as a template's name and an offset into it.
+    fn offset<'a>(&self, at: &'a str) -> Option<(&'a str, usize)> {
+        let mut parts = at.rsplitn(3, ':');
+        let column: usize = parts.next()?.parse().ok()?;
+        let line: usize = parts.next()?.parse().ok()?;
+        let name = parts.next()?;
+        let (_, source) = self.sources.iter().find(|(known, _)| known == name)?;
+        let before: usize = source.text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+        Some((name, before + column.checked_sub(1)?))
+    }
+
+    fn misfit(&self, name: &str, problem: &str, span: Option<std::ops::Range<usize>>) -> Diagnostic {
+        let message = match name {
+            "" => "the templates do not fit each other".to_owned(),
+            _ => format!("the template `{name}` does not fit this version of postseal"),
+        };
+        let help = "correct it, or remove your copy of the template to use the built-in one";
+        let diagnostic = Diagnostic::error("template", message, help);
+        match (self.sources.iter().find(|(known, _)| known == name), span) {
+            (Some((_, source)), Some(span)) => {
+                diagnostic.at(Place { source: Arc::clone(source), span }, first_line(problem))
+            }
+            _ => diagnostic.note(first_line(problem)),
+        }
+    }
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    if line.ends_with("got `undefined`") {
+        return "there is no value of this name".to_owned();
+    }
+    line.trim_start_matches("error: ").trim_end_matches('.').to_owned()
+}
+
+fn unquoted(name: &str, syntax: Syntax) -> Diagnostic {
+    let message = format!("the template `{name}` writes a value that is not quoted for its file");
+    let help = format!("write {{{{ name | {} }}}}: a name and that filter, nothing else", syntax.filter());
+    Diagnostic::error("template-unquoted", message, help)
+}
+
+fn unknown_template(name: &str) -> RenderError {
+    let message = format!("there is no template `{}`", crate::names::shown(name));
+    let known = || BUILTIN.iter().map(|(known, _)| *known);
+    let help = match did_you_mean(name, known()) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => format!(
+            "a file below templates/ has the name of a built-in one: {}",
+            known().collect::<Vec<_>>().join(", ")
+        ),
+    };
+    Diagnostic::error("template-unknown", message, help).into()
+}

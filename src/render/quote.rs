@@ -1,0 +1,328 @@
+//! The only way a value reaches a template: one quoting filter for each syntax that templates write.
+//!
+//! A filter returns text that stands for exactly its value, or refuses. Nothing else guards a `.conf` file: Tera escapes
+//! HTML only. Zone files are written by `dns::zone`, which quotes for itself.
+
+use std::fmt::Write as _;
+
+use tera::{ErrorKind, Kwargs, State, Tera, Value};
+
+/// Why a value cannot stand in a file of some syntax.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} cannot stand in {syntax}: {reason}", shown(.value))]
+pub struct QuoteError {
+    /// The value.
+    pub value: String,
+    /// The syntax.
+    pub syntax: &'static str,
+    /// What the syntax cannot say.
+    pub reason: &'static str,
+}
+
+fn shown(value: &str) -> String {
+    format!("`{}`", crate::names::shown(value))
+}
+
+/// A syntax that templates write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syntax {
+    /// OpenSMTPD's configuration.
+    Smtpd,
+    /// A table file of OpenSMTPD's.
+    Table,
+    /// Rspamd's configuration.
+    Ucl,
+}
+
+impl Syntax {
+    /// Every syntax.
+    pub const ALL: [Self; 3] = [Self::Smtpd, Self::Table, Self::Ucl];
+
+    /// Returns the syntax of the file that a template writes.
+    pub fn of_template(name: &str) -> Self {
+        let is_conf = std::path::Path::new(name).extension().is_some();
+        match name.split('/').next() {
+            Some("rspamd") => Self::Ucl,
+            Some("smtpd") if !is_conf => Self::Table,
+            _ => Self::Smtpd,
+        }
+    }
+
+    /// Returns the name of its filter.
+    pub fn filter(self) -> &'static str {
+        match self {
+            Self::Smtpd => "smtpd",
+            Self::Table => "table",
+            Self::Ucl => "ucl",
+        }
+    }
+
+    /// Quotes a value.
+    pub fn quote(self, value: &str) -> Result<String, QuoteError> {
+        match self {
+            Self::Smtpd => smtpd(value),
+            Self::Table => table(value),
+            Self::Ucl => ucl(value),
+        }
+    }
+}
+
+/// Registers the filters, and an escape function that refuses whatever did not pass one.
+pub(super) fn register(tera: &mut Tera) {
+    for syntax in Syntax::ALL {
+        let filter = move |value: Value, _: Kwargs, _: &State| {
+            // Of this kind of error alone, Tera tells the value's place and not the filter's.
+            let no_text = || {
+                let (expected_type, actual_type) = ("text".to_owned(), value.name().to_owned());
+                tera::Error::new(ErrorKind::InvalidArgument { expected_type, actual_type })
+            };
+            let text = value.as_str().ok_or_else(no_text)?;
+            let quoted = syntax.quote(text).map_err(tera::Error::message)?;
+            Ok(Value::safe_string(&quoted))
+        };
+        tera.register_filter(syntax.filter(), filter);
+    }
+    // Every name ends in the empty suffix, so every template is guarded.
+    tera.autoescape_on([""]);
+    tera.set_escape_fn(|_, _| Err(std::io::Error::from(std::io::ErrorKind::InvalidData)));
+}
+
+/// Quotes a string or a key of Rspamd's configuration.
+///
+/// Rspamd runs Jinja over the whole text, then UCL expands `$VAR`, then a string is unescaped as in JSON; so whatever could
+/// mean anything to one of the three is written as `\u00XX`, which only the last one reads.
+pub fn ucl(value: &str) -> Result<String, QuoteError> {
+    printable(value, "Rspamd's configuration")?;
+    let mut quoted = String::from("\"");
+    for c in value.chars() {
+        if c.is_ascii_alphanumeric() || "_.-/@:+,= ".contains(c) {
+            quoted.push(c);
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(quoted, "\\u{:04x}", u32::from(c));
+        }
+    }
+    quoted.push('"');
+    Ok(quoted)
+}
+
+/// Quotes a string of `smtpd.conf`.
+///
+/// Its lexer (`yylex` in parse.y) drops a newline within quotes, and takes the backslash before a quote, a blank or a tab
+/// away while it keeps every other; a backslash at the end cannot be written. So none is admitted. `$` and `#` mean nothing
+/// within quotes.
+pub fn smtpd(value: &str) -> Result<String, QuoteError> {
+    const SYNTAX: &str = "smtpd.conf";
+    printable(value, SYNTAX)?;
+    if value.contains('\\') {
+        return Err(refuse(value, SYNTAX, "a backslash would be read as the start of something else"));
+    }
+    if value.len() > 1024 {
+        return Err(refuse(value, SYNTAX, "it is longer than 1024 characters"));
+    }
+    Ok(format!("\"{}\"", value.replace('"', "\\\"")))
+}
+
+/// Admits a field of a table file, which has no quotes: key or value of a line, or one address of a list.
+///
+/// A field is a domain, a user or an address. Blanks and `:` end a key, `,` an address; `#` and `[` begin other lines, and
+/// as a target `/`, `|`, `:` and `"` are a file, a program, an inclusion and a file again, `@` a whole domain.
+pub fn table(value: &str) -> Result<String, QuoteError> {
+    const SYNTAX: &str = "a table of OpenSMTPD's";
+    if let Some(first) = value.chars().next() {
+        if !first.is_ascii_alphanumeric() && !"_+='".contains(first) {
+            return Err(refuse(value, SYNTAX, "its first character would mean something else"));
+        }
+    } else {
+        return Err(refuse(value, SYNTAX, "it is empty"));
+    }
+    if value.chars().any(|c| !c.is_ascii_alphanumeric() && !"._+-=/'@".contains(c)) {
+        return Err(refuse(
+            value,
+            SYNTAX,
+            "a table has no quotes, so it takes letters, digits and . _ + - = / ' @ only",
+        ));
+    }
+    if value.len() > 254 {
+        return Err(refuse(value, SYNTAX, "it is longer than an address may be"));
+    }
+    Ok(value.to_owned())
+}
+
+fn printable(value: &str, syntax: &'static str) -> Result<(), QuoteError> {
+    let plain = value.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if plain { Ok(()) } else { Err(refuse(value, syntax, "only printable ASCII characters are read back everywhere")) }
+}
+
+fn refuse(value: &str, syntax: &'static str, reason: &'static str) -> QuoteError {
+    QuoteError { value: value.to_owned(), syntax, reason }
+}
+
+/// Returns where a template writes something that its syntax's filter did not quote last: `{{ path.to.value | filter }}` is
+/// the only form. The place is the expression's, in bytes.
+pub fn first_unquoted(syntax: Syntax, template: &str) -> Option<std::ops::Range<usize>> {
+    let mut from = 0;
+    while let Some((start, opened)) = next_tag(template, from) {
+        let end = tag_end(template, start, opened);
+        let inner = template.get(start + 2..end.saturating_sub(2)).unwrap_or_default();
+        if opened == Tag::Expression && !is_quoted(inner, syntax) {
+            return Some(start..end);
+        }
+        from = end;
+    }
+    None
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tag {
+    Comment,
+    Expression,
+    Statement,
+}
+
+fn next_tag(template: &str, from: usize) -> Option<(usize, Tag)> {
+    let rest = template.get(from..)?;
+    let tags = [("{{", Tag::Expression), ("{%", Tag::Statement), ("{#", Tag::Comment)];
+    tags.iter().filter_map(|(open, tag)| Some((from + rest.find(open)?, *tag))).min_by_key(|(start, _)| *start)
+}
+
+fn tag_end(template: &str, start: usize, tag: Tag) -> usize {
+    let close = match tag {
+        Tag::Comment => "#}",
+        Tag::Expression => "}}",
+        Tag::Statement => "%}",
+    };
+    let rest = template.get(start + 2..).unwrap_or_default();
+    rest.find(close).map_or(template.len(), |offset| start + 2 + offset + close.len())
+}
+
+fn is_quoted(expression: &str, syntax: Syntax) -> bool {
+    let expression = expression.strip_prefix('-').unwrap_or(expression);
+    let expression = expression.strip_suffix('-').unwrap_or(expression);
+    let plain =
+        |path: &str| !path.is_empty() && path.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+    expression.split_once('|').is_some_and(|(path, filter)| plain(path.trim()) && filter.trim() == syntax.filter())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Reads a quoted string as `yylex` of parse.y does, and returns it with what follows.
+    fn read_smtpd(text: &str) -> Option<(String, &str)> {
+        let mut rest = text.strip_prefix('"')?;
+        let mut value = String::new();
+        loop {
+            let c = rest.chars().next()?;
+            rest = &rest[c.len_utf8()..];
+            match c {
+                '"' => return Some((value, rest)),
+                '\n' => {}
+                '\\' if rest.starts_with(['"', ' ', '\t']) => {
+                    value.push_str(&rest[..1]);
+                    rest = &rest[1..];
+                }
+                '\\' if rest.starts_with('\n') => rest = &rest[1..],
+                _ => value.push(c),
+            }
+        }
+    }
+
+    /// Reads a line as `parse_table_line` of util.c does for a table of pairs.
+    fn read_pair(line: &str) -> Option<(String, Vec<String>)> {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', '[']) {
+            return None;
+        }
+        let (key, value) = line.split_once([' ', '\t', ':'])?;
+        let targets = value.trim_start_matches([' ', '\t']).split(',');
+        Some((key.to_owned(), targets.map(|target| target.trim().to_owned()).collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn smtpd_strings_read_back(value in "\\PC{0,40}|[\x01-\x7f]{0,40}|[$#{}\"\\\\ %=]{0,12}", after in "[ -~\n]{0,20}") {
+            if let Ok(quoted) = smtpd(&value) {
+                let text = format!("{quoted}{after}");
+                prop_assert_eq!(read_smtpd(&text), Some((value, after.as_str())));
+            }
+        }
+
+        #[test]
+        fn ucl_strings_read_back_as_json_and_hold_no_jinja(value in "\\PC{0,40}|[\x01-\x7f]{0,40}|[${}%=#\"\\\\]{0,12}") {
+            if let Ok(quoted) = ucl(&value) {
+                prop_assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), value);
+                let meaningful = quoted.contains(['{', '}', '$', '#', '%', '\n', '\'']);
+                prop_assert!(!meaningful);
+            }
+        }
+
+        #[test]
+        fn table_fields_read_back(key in "[ -~]{1,20}|[a-z.@+/=']{1,20}", first in "[ -~]{1,20}|[a-z.@+]{1,20}", second in "[a-z@.,]{1,9}") {
+            if let (Ok(key), Ok(first), Ok(second)) = (table(&key), table(&first), table(&second)) {
+                let line = format!("{key} {first}, {second}");
+                prop_assert_eq!(read_pair(&line), Some((key, vec![first, second])));
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_syntax_cannot_say_is_refused() {
+        for bad in ["a\nb", "a\\", "\u{1}", "ä", "\0", &"a".repeat(1025)] {
+            assert!(smtpd(bad).is_err(), "{bad}");
+        }
+        for bad in ["a\nb", "\0", "ä"] {
+            assert!(ucl(bad).is_err(), "{bad}");
+        }
+        for bad in
+            ["", "#a", "/bin/sh", "|sh", ":include:/x", "@example.com", "a b", "a:b", "a,b", "\"a", "-a", "a\nb", "ä"]
+        {
+            assert!(table(bad).is_err(), "{bad}");
+        }
+        assert_eq!(
+            table("a,b").unwrap_err().to_string(),
+            "`a,b` cannot stand in a table of OpenSMTPD's: a table has no quotes, so it takes letters, digits and . _ + - = / ' @ \
+             only"
+        );
+    }
+
+    #[test]
+    fn tera_itself_refuses_what_no_filter_quoted() {
+        let mut tera = Tera::default();
+        register(&mut tera);
+        tera.add_raw_template("bad", "{{ a }}").unwrap();
+        tera.add_raw_template("good", "{{ a | ucl }}").unwrap();
+        let mut context = tera::Context::new();
+        context.insert("a", "{%");
+        assert_eq!(tera.render("good", &context).unwrap(), "\"\\u007b\\u0025\"");
+        assert!(matches!(tera.render("bad", &context).unwrap_err().kind(), ErrorKind::Io(_)));
+    }
+
+    #[test]
+    fn an_expression_that_is_not_quoted_last_is_found() {
+        for good in ["", "{# {{ a }} #}{{ a.b | ucl }}", "{{- a|ucl -}}", "{% if a %}b{% endif %}"] {
+            assert_eq!(first_unquoted(Syntax::Ucl, good), None, "{good}");
+        }
+        for bad in
+            ["{{ a }}", "{{ a | smtpd }}", "{{ a | ucl | safe }}", "{{ a ~ b | ucl }}", "{{ a", "{{ f(x) | ucl }}"]
+        {
+            assert!(first_unquoted(Syntax::Ucl, bad).is_some(), "{bad}");
+        }
+        assert_eq!(first_unquoted(Syntax::Ucl, "x {{ a }}"), Some(2..9));
+    }
+
+    #[test]
+    fn each_template_has_the_syntax_of_the_file_that_it_writes() {
+        for (name, syntax) in [
+            ("smtpd.conf", Syntax::Smtpd),
+            ("smtpd/conf.d/names.conf", Syntax::Smtpd),
+            ("smtpd/senders", Syntax::Table),
+            ("rspamd/override.d/options.inc", Syntax::Ucl),
+        ] {
+            assert_eq!(Syntax::of_template(name), syntax, "{name}");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! What every rendered tree must keep, and that the real daemons take it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "a test runs daemons and writes their files")]
+
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::process::Command;
+
+use postseal::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory, ServerCertificate, User};
+use postseal::keys::KeyKind;
+use postseal::names::{Digest, Serial};
+use postseal::platform::{Platform, Version};
+use postseal::render::{builtin_templates, quote, render};
+use postseal::site::{
+    Accounts, Alias, Ca, CertificateSource, Delivery, Dmarc, DmarcPolicy, Domain, Host, Site, SmtpdConf, SpfPolicy,
+    Trust,
+};
+use postseal::tree::{Class, Content, Entry, Tree};
+use time::macros::datetime;
+
+const KEYS: [(DkimAlgorithm, &str); 2] = [(DkimAlgorithm::Rsa, "202611r"), (DkimAlgorithm::Ed25519, "202611e")];
+
+fn host(name: &str, platform: Platform, smtpd_conf: SmtpdConf) -> Host {
+    Host {
+        name: name.parse().unwrap(),
+        platform,
+        addresses: vec!["203.0.113.10".parse().unwrap(), "2001:db8::10".parse().unwrap()],
+        listen: vec!["0.0.0.0".parse().unwrap(), "::".parse().unwrap()],
+        smtpd_conf,
+        mx_certificate: CertificateSource::Files {
+            certificate: "/etc/ssl/mx.pem".parse().unwrap(),
+            key: "/etc/ssl/private/mx.key".parse().unwrap(),
+        },
+        submission_certificate: CertificateSource::Issued,
+        opensmtpd: Version::new(7, 4, 0),
+        filter_rspamd: Version::new(0, 1, 8),
+    }
+}
+
+fn domain(name: &str, spf: SpfPolicy) -> Domain {
+    let dmarc = Dmarc { policy: DmarcPolicy::Reject, reports: Some("dmarc@example.com".parse().unwrap()) };
+    Domain { name: name.parse().unwrap(), dkim: vec![DkimAlgorithm::Rsa, DkimAlgorithm::Ed25519], spf, dmarc }
+}
+
+fn site() -> Site {
+    Site {
+        hosts: vec![
+            host("example.org", Platform::OpenBsd, SmtpdConf::Fragments),
+            host("mail.example.com", Platform::Debian, SmtpdConf::Complete),
+        ],
+        domains: vec![domain("example.com", SpfPolicy::SoftFail), domain("example.org", SpfPolicy::Fail)],
+        accounts: Accounts::Managed,
+        aliases: vec![Alias {
+            address: "postmaster@example.com".parse().unwrap(),
+            targets: vec!["alice@example.com".parse().unwrap(), "bob@elsewhere.net".parse().unwrap()],
+        }],
+        delivery: Delivery::Lmtp { socket: None },
+        trust: Trust::Pinned,
+        ca: Ca { name: "Example".to_owned(), key: KeyKind::P256 },
+    }
+}
+
+fn inventory() -> Inventory {
+    let now = datetime!(2026-11-24 00:00 UTC);
+    let certificate = |host: &str, first| ServerCertificate {
+        host: host.parse().unwrap(),
+        serial: Serial::from_random([first; 16]),
+        chain: "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_owned(),
+        key: Digest::of(host.as_bytes()),
+        not_after: now,
+    };
+    let key = |domain: &str, algorithm, selector: &str| DkimKey {
+        domain: domain.parse().unwrap(),
+        algorithm,
+        selector: selector.parse().unwrap(),
+        state: DkimState::Active,
+        since: now,
+        public: "A".repeat(392),
+        key: Digest::of(selector.as_bytes()),
+    };
+    let domains = ["example.com", "example.org"];
+    Inventory {
+        server_certificates: vec![certificate("example.org", 1), certificate("mail.example.com", 2)],
+        dkim_keys: domains.iter().flat_map(|domain| KEYS.map(|(kind, name)| key(domain, kind, name))).collect(),
+        users: vec![User {
+            address: "alice@example.com".parse().unwrap(),
+            senders: vec!["postmaster@example.com".parse().unwrap()],
+            since: now,
+        }],
+        ..Inventory::default()
+    }
+}
+
+fn tree() -> Tree {
+    render(&site(), &inventory(), &[]).unwrap()
+}
+
+fn text(entry: &Entry) -> &str {
+    if let Content::Text(text) = &entry.content { text } else { "" }
+}
+
+fn find<'a>(tree: &'a Tree, path: &str) -> &'a str {
+    text(
+        tree.entries().iter().find(|entry| entry.path == path).unwrap_or_else(|| panic!("{path}\n{}", tree.manifest())),
+    )
+}
+
+/// Everything of a tree as one text.
+fn whole(tree: &Tree) -> String {
+    let entries = tree.entries().iter().map(|entry| format!("{entry}\n{:?}", entry.content));
+    entries.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_listener_of_port_25_is_open_and_every_verify_has_its_ca() {
+    let tree = tree();
+    let lines = tree.entries().iter().flat_map(|entry| text(entry).lines());
+    let listeners: Vec<_> = lines.filter(|line| line.starts_with("listen on ") && line.contains(" port ")).collect();
+    assert_eq!(listeners.len(), 12);
+    for line in listeners {
+        let words: Vec<_> = line.split(' ').collect();
+        if words.contains(&"25") {
+            assert!(
+                !["verify", "auth", "ca", "tls-require", "smtps"].iter().any(|word| words.contains(word)),
+                "{line}"
+            );
+        } else {
+            assert!(["verify", "ca", "auth", "senders"].iter().all(|word| words.contains(word)), "{line}");
+        }
+    }
+    let smtpd = tree.entries().iter().filter(|entry| entry.path.extension() == Some("conf")).map(text);
+    let mut verifying = smtpd.flat_map(str::lines).filter(|line| !line.starts_with('#') && line.contains("verify"));
+    assert!(verifying.all(|line| line.contains(" ca \"clients\" ")));
+}
+
+#[test]
+fn a_single_rule_lets_mail_out_for_people_and_one_for_the_host() {
+    let tree = tree();
+    let conf = find(&tree, "mail.example.com/root/etc/smtpd.conf");
+    let out: Vec<_> = conf.lines().filter(|line| line.ends_with("action \"outbound\"")).collect();
+    assert_eq!(
+        out,
+        [
+            "match tag \"SUBMISSION\" auth from any for any action \"outbound\"",
+            "match from socket for any action \"outbound\""
+        ]
+    );
+}
+
+#[test]
+fn fragments_are_the_parts_of_the_whole_file() {
+    let mut site = site();
+    site.hosts.remove(0);
+    let whole = render(&site, &inventory(), &[]).unwrap();
+    site.hosts[0].smtpd_conf = SmtpdConf::Fragments;
+    let parts = render(&site, &inventory(), &[]).unwrap();
+    let whole = find(&whole, "mail.example.com/root/etc/smtpd.conf");
+    for name in ["names", "listeners", "rules"] {
+        let part = find(&parts, &format!("mail.example.com/root/etc/mail/postseal/conf.d/{name}.conf"));
+        let (header, part) = part.split_once("\n\n").unwrap();
+        assert!(header.starts_with("# Written by postseal"), "{name}: {header}");
+        assert!(whole.contains(part), "{name}:\n{part}");
+    }
+    assert!(!parts.manifest().contains("smtpd.conf "));
+}
+
+#[test]
+fn equal_sites_give_equal_bytes_here_and_in_another_process() {
+    let digest = |tree: &Tree| Digest::of(whole(tree).as_bytes()).to_string();
+    let here = digest(&tree());
+    println!("tree {here} tree");
+    if std::env::var_os("POSTSEAL_TEST_CHILD").is_some() {
+        return;
+    }
+    for _ in 0..4 {
+        let name = "equal_sites_give_equal_bytes_here_and_in_another_process";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let output = child.args(["--exact", name, "--nocapture"]).env("POSTSEAL_TEST_CHILD", "1").output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(stdout.contains(&format!("tree {here} tree")), "{stdout}");
+    }
+}
+
+#[test]
+fn the_tree_is_sorted_and_holds_no_path_twice() {
+    let tree = tree();
+    assert!(tree.entries().windows(2).all(|pair| pair[0].path < pair[1].path));
+}
+
+#[test]
+fn public_files_do_not_depend_on_people() {
+    let public = |inventory: &Inventory| {
+        let tree = render(&site(), inventory, &[]).unwrap();
+        let entries = tree.entries().iter().filter(|entry| entry.class == Class::Public).cloned();
+        entries.collect::<Vec<_>>()
+    };
+    let lock = Inventory { users: Vec::new(), ..inventory() };
+    assert_eq!(public(&inventory()), public(&lock));
+    assert!(!whole(&Tree::new(public(&inventory()))).contains("alice"));
+}
+
+#[test]
+fn no_value_of_a_template_goes_unquoted() {
+    for (name, text) in builtin_templates() {
+        assert_eq!(quote::first_unquoted(quote::Syntax::of_template(name), text), None, "{name}");
+    }
+    let own = [("smtpd.conf".to_owned(), "# x\ntable a {{ host }}\n".to_owned())];
+    let error = render(&site(), &inventory(), &own).unwrap_err();
+    let diagnostic = error.diagnostic();
+    assert_eq!(diagnostic.code, "template-unquoted");
+    assert_eq!(diagnostic.place.as_ref().unwrap().line_column(), (2, 9));
+    assert_eq!(diagnostic.help, "write {{ name | smtpd }}: a name and that filter, nothing else");
+}
+
+#[test]
+fn a_mistake_in_an_own_template_is_shown_at_its_place() {
+    for (text, place, label) in [
+        ("# x\npki {{ hots | smtpd }}\n", (2, 8), "there is no value of this name"),
+        ("pki {{ listen | smtpd }}", (1, 8), "Invalid type for the value, expected `text` but got `array`"),
+        ("\n{% include \"no\" %}", (2, 12), "Unknown template `no`"),
+        ("{% if %}", (1, 7), "Found `%}`"),
+    ] {
+        let own = [("smtpd.conf".to_owned(), text.to_owned())];
+        let error = render(&site(), &inventory(), &own).unwrap_err();
+        let diagnostic = error.diagnostic();
+        assert_eq!(diagnostic.message, "the template `smtpd.conf` does not fit this version of postseal");
+        let found = diagnostic.place.as_ref().map(postseal::diag::Place::line_column);
+        assert_eq!(found, Some(place), "{text}: {diagnostic:?}");
+        assert!(diagnostic.label.starts_with(label), "{text}: {}", diagnostic.label);
+    }
+    let own = [("smtp.conf".to_owned(), String::new())];
+    assert_eq!(render(&site(), &inventory(), &own).unwrap_err().diagnostic().help, "did you mean `smtpd.conf`?");
+}
+
+#[test]
+fn rspamds_files_hold_no_jinja_and_no_carriage_return() {
+    for entry in tree().entries().iter().filter(|entry| entry.path.as_str().contains("/rspamd/")) {
+        let text = text(entry);
+        assert!(!["{%", "{=", "{#", "\r", "\u{feff}"].iter().any(|bad| text.contains(bad)), "{}", entry.path);
+        let after_brace = text.match_indices('{').all(|(at, _)| text[at + 1..].starts_with([' ', '\n']));
+        assert!(after_brace, "{}", entry.path);
+    }
+}
+
+#[test]
+fn zones_have_one_spf_record_a_name() {
+    let tree = tree();
+    let zone = find(&tree, "dns/example.org.zone");
+    let spf = zone.lines().filter(|line| line.contains("v=spf1")).collect::<Vec<_>>();
+    assert_eq!(spf, ["example.org. 3600 IN TXT \"v=spf1 mx -all\""], "{zone}");
+    let zone = find(&tree, "dns/example.com.zone");
+    assert!(zone.contains("\nmail.example.com. 3600 IN TXT \"v=spf1 a -all\"\n"), "{zone}");
+    assert!(zone.contains("\nexample.org._report._dmarc.example.com. 3600 IN TXT \"v=DMARC1\"\n"), "{zone}");
+}
+
+#[test]
+fn a_host_without_addresses_gets_a_comment_instead_of_records() {
+    let mut site = site();
+    site.hosts[1].addresses.clear();
+    let tree = render(&site, &inventory(), &[]).unwrap();
+    let zone = find(&tree, "dns/example.com.zone");
+    assert!(zone.contains("\n; mail.example.com. needs A and AAAA records of your own"), "{zone}");
+}
+
+#[test]
+fn a_host_without_its_certificate_is_refused() {
+    let inventory = Inventory { server_certificates: Vec::new(), ..inventory() };
+    let error = render(&site(), &inventory, &[]).unwrap_err();
+    assert_eq!(error.to_string(), "the host `example.org` has no server certificate yet");
+}
+
+/// Writes the Debian host's files below a directory, with every path in them moved there.
+fn write_out(tree: &Tree, root: &Path) {
+    let prefix = root.to_str().unwrap();
+    let moved = |text: &str| {
+        ["/etc/", "/var/lib/"].iter().fold(text.to_owned(), |text, top| text.replace(top, &format!("{prefix}{top}")))
+    };
+    for entry in tree.entries() {
+        let Ok(path) = entry.path.strip_prefix("mail.example.com/root") else { continue };
+        match &entry.content {
+            Content::Directory => std::fs::create_dir_all(root.join(path)).unwrap(),
+            _ => write_file(&root.join(path), &moved(text(entry))),
+        }
+    }
+    // The tree only refers to keys, and smtpd -n reads them.
+    let issued = rcgen::generate_simple_self_signed(["mail.example.com".to_owned()]).unwrap();
+    let tls = format!("etc/mail/postseal/tls/mail.example.com-{}", Serial::from_random([2; 16]));
+    let issued_files = (format!("{tls}.pem"), format!("{tls}.key"));
+    for (certificate, key) in [("etc/ssl/mx.pem", "etc/ssl/private/mx.key"), (&issued_files.0, &issued_files.1)] {
+        write_file(&root.join(certificate), &issued.cert.pem());
+        write_file(&root.join(key), &issued.signing_key.serialize_pem());
+    }
+}
+
+/// Writes a file that only its owner reads, as smtpd wants keys.
+fn write_file(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+/// Runs a program that must succeed and returns what it says; nothing if it is not installed.
+fn accepted(program: &str, arguments: &[&str]) -> Option<String> {
+    match Command::new(program).args(arguments).output() {
+        Ok(output) => {
+            let talk = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{program}: {talk}");
+            Some(String::from_utf8(output.stdout).unwrap())
+        }
+        Err(error) => {
+            assert!(!std::env::var("INTEROP").is_ok_and(|value| value == "require"), "{program}: {error}");
+            println!("skipped: {program} not installed");
+            None
+        }
+    }
+}
+
+#[test]
+fn the_real_daemons_take_the_tree() {
+    for delivery in [Delivery::Lmtp { socket: None }, Delivery::Maildir { path: None }] {
+        for inventory in [inventory(), Inventory { users: Vec::new(), ..inventory() }] {
+            let site = Site { delivery: delivery.clone(), aliases: Vec::new(), ..site() };
+            let tree = render(&site, &inventory, &[]).unwrap();
+            let root = tempfile::tempdir().unwrap();
+            write_out(&tree, root.path());
+            let smtpd_conf = root.path().join("etc/smtpd.conf");
+            // smtpd takes keys and certificates of root only.
+            if root.path().metadata().unwrap().uid() == 0 {
+                accepted("smtpd", &["-n", "-f", smtpd_conf.to_str().unwrap()]);
+            }
+        }
+    }
+    let root = tempfile::tempdir().unwrap();
+    write_out(&tree(), root.path());
+    let local = format!("--var=LOCAL_CONFDIR={}", root.path().join("etc/rspamd").display());
+    accepted("rspamadm", &[&local, "configtest", "-c", "/etc/rspamd/rspamd.conf"]);
+    if let Some(dump) =
+        accepted("rspamadm", &[&local, "configdump", "-c", "/etc/rspamd/rspamd.conf", "-j", "dkim_signing"])
+    {
+        let effective: serde_json::Value = serde_json::from_str(&dump[dump.find('{').unwrap()..]).unwrap();
+        let keys = effective["domain"]["example.org"]["selectors"].as_array().unwrap();
+        let selectors: Vec<_> = keys.iter().map(|key| key["selector"].as_str().unwrap()).collect();
+        assert_eq!(selectors, KEYS.map(|(_, selector)| selector));
+        assert_eq!((&effective["try_fallback"], &effective["use_esld"]), (&false.into(), &false.into()));
+    }
+    for name in ["example.com", "example.org"] {
+        let zone = root.path().join(name);
+        let start = format!("{name}. 60 IN SOA a. b. 1 1 1 1 1\n{name}. 60 IN NS ns.invalid.\n");
+        std::fs::write(&zone, start + find(&tree(), &format!("dns/{name}.zone"))).unwrap();
+        let path = zone.to_str().unwrap();
+        accepted(
+            "named-checkzone",
+            &["-i", "local", "-k", "fail", "-m", "fail", "-S", "fail", "-r", "fail", name, path],
+        );
+    }
+}
