@@ -1,9 +1,25 @@
-//! Private keys: their kinds, forms, and what can be derived from them. Keys are made in `env`, where randomness is.
+//! Private keys: their kinds, forms, and what can be derived from them. Keys are made in `env`, where randomness is;
+//! [`generate`] stands here for it, and for nobody else.
+//!
+//! Everything that holds private octets is wiped when dropped, and buffers have their final size from the start, for a `Vec`
+//! that grows leaves its old octets behind.
 
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use pkcs8::der::asn1::{AnyRef, OctetString, OctetStringRef};
+use pkcs8::der::{Encode as _, SecretDocument};
+use pkcs8::pkcs5::pbes2::Parameters;
+use pkcs8::spki::AlgorithmIdentifierRef;
+use pkcs8::{EncodePrivateKey as _, EncryptedPrivateKeyInfoOwned, ObjectIdentifier, PrivateKeyInfoRef};
+use rcgen::PublicKeyData as _;
+use ring::signature::KeyPair as _;
+use zeroize::{Zeroize as _, Zeroizing};
+
 use crate::names::{NameError, shown};
+use crate::secret::Secret;
 
 /// The kind of a key pair for certificates. Ed25519 is refused: NSS cannot import one from PKCS#12, LibreSSL refuses it as a
 /// client's.
@@ -38,5 +54,407 @@ impl FromStr for KeyKind {
             problem: format!("`{}` is no kind of key that postseal makes", shown(text)),
             mend: "write p256, rsa2048 or rsa3072".to_owned(),
         })
+    }
+}
+
+/// Why a key cannot be read, made or used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The passphrase does not open the key.
+    #[error("the passphrase does not open this key")]
+    WrongPassphrase,
+    /// The encryption is none that postseal reads.
+    #[error("the key is encrypted in a way that postseal cannot read: {0}")]
+    ForeignEncryption(String),
+    /// The octets are no key that can sign.
+    #[error("this is no private key: {0}")]
+    Malformed(String),
+    /// The PEM text has no such thing in it.
+    #[error("there is no {0} in this PEM text")]
+    Missing(&'static str),
+    /// A key, but none of [`KeyKind`].
+    #[error("{0} is no kind of key that postseal uses for certificates; use p256, rsa2048 or rsa3072")]
+    UnusableKind(String),
+    /// The system gave no randomness.
+    #[error("the system's random number generator failed")]
+    NoRandomness,
+}
+
+impl KeyError {
+    fn malformed(why: impl fmt::Display) -> Self {
+        Self::Malformed(why.to_string())
+    }
+}
+
+/// The iterations of PBKDF2 for a key that a person's passphrase protects (OWASP 2023 for HMAC-SHA256; about 0.1 s).
+pub const PASSPHRASE_ITERATIONS: u32 = 600_000;
+
+/// id-ecPublicKey and the curve P-256 (RFC 5480 §2.1.1).
+const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const P256_CURVE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+/// rsaEncryption (RFC 8017 §A.1).
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+
+/// The public half of a key pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    kind: KeyKind,
+    spki: Vec<u8>,
+}
+
+impl PublicKey {
+    /// Returns the kind.
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+
+    /// Returns the SubjectPublicKeyInfo as DER (RFC 5280 §4.1.2.7).
+    pub fn spki_der(&self) -> &[u8] {
+        &self.spki
+    }
+}
+
+/// A private key that can sign certificates, as PKCS#8 DER (RFC 5208).
+#[derive(Clone)]
+pub struct PrivateKey {
+    public: PublicKey,
+    pkcs8: Secret,
+}
+
+/// Shows the kind only.
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PrivateKey({})", self.public.kind)
+    }
+}
+
+impl PrivateKey {
+    /// Takes over an unencrypted PKCS#8 key.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`] if it cannot sign, [`KeyError::UnusableKind`] if it is of another kind or size.
+    pub fn from_pkcs8_der(pkcs8: Secret) -> Result<Self, KeyError> {
+        let spki = spki_of(&pkcs8)?;
+        let kind = kind_of(&spki)?;
+        Ok(Self { public: PublicKey { kind, spki }, pkcs8 })
+    }
+
+    /// Reads the first unencrypted private key of a PEM text.
+    ///
+    /// # Errors
+    /// As [`Self::from_pkcs8_der`]; [`KeyError::Missing`] if the text has none.
+    pub fn from_pem(text: &Secret) -> Result<Self, KeyError> {
+        let key = pem_items(text.expose())?.into_iter().find_map(|item| match item {
+            PemItem::PrivateKey(pkcs8) => Some(pkcs8),
+            PemItem::Certificate(_) | PemItem::Other => None,
+        });
+        Self::from_pkcs8_der(key.ok_or(KeyError::Missing("unencrypted private key"))?)
+    }
+
+    /// Returns the key as an unencrypted `PRIVATE KEY` in PEM.
+    pub fn to_pem(&self) -> Secret {
+        encode_pem("PRIVATE KEY", self.pkcs8.expose()).into()
+    }
+
+    /// Returns the kind.
+    pub fn kind(&self) -> KeyKind {
+        self.public.kind
+    }
+
+    /// Returns the public half.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Returns the SubjectPublicKeyInfo as DER (RFC 5280 §4.1.2.7).
+    pub fn spki_der(&self) -> &[u8] {
+        self.public.spki_der()
+    }
+
+    /// Tells whether a certificate with this SubjectPublicKeyInfo belongs to the key.
+    pub fn matches(&self, spki: &[u8]) -> bool {
+        self.public.spki == spki
+    }
+
+    /// Returns the PKCS#8 DER for the one use that needs it.
+    pub fn expose_pkcs8(&self) -> &[u8] {
+        self.pkcs8.expose()
+    }
+
+    /// Returns the key as an `ENCRYPTED PRIVATE KEY` in PEM: PBES2 with PBKDF2-HMAC-SHA256 and AES-256-CBC (RFC 8018 §6.2),
+    /// which OpenSSL and LibreSSL open. `salt` and `iv` are random and used once.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`] if the parameters do not encode, which cannot happen for a key that was read.
+    pub fn encrypt(&self, passphrase: &Secret, salt: [u8; 16], iv: [u8; 16]) -> Result<String, KeyError> {
+        let scheme = Parameters::generate_pbkdf2_sha256_aes256cbc(PASSPHRASE_ITERATIONS, &salt, iv)
+            .map_err(KeyError::malformed)?;
+        let encrypted = scheme.encrypt(passphrase.expose(), self.expose_pkcs8()).map_err(KeyError::malformed)?;
+        let info = EncryptedPrivateKeyInfoOwned {
+            encryption_algorithm: scheme.into(),
+            encrypted_data: OctetString::new(encrypted).map_err(KeyError::malformed)?,
+        };
+        Ok(encode_pem("ENCRYPTED PRIVATE KEY", &info.to_der().map_err(KeyError::malformed)?))
+    }
+
+    /// Opens an `ENCRYPTED PRIVATE KEY` in PEM. rustls-pemfile skips these, so the pkcs8 crate reads the PEM here.
+    ///
+    /// # Errors
+    /// [`KeyError::Missing`] if the text is no such PEM, [`KeyError::ForeignEncryption`] for a scheme outside PBES2,
+    /// [`KeyError::WrongPassphrase`] if what comes out is no key.
+    pub fn decrypt(pem: &str, passphrase: &Secret) -> Result<Self, KeyError> {
+        let missing = KeyError::Missing("encrypted private key");
+        let (label, document) = SecretDocument::from_pem(pem.trim()).map_err(|_| missing.clone())?;
+        if label != "ENCRYPTED PRIVATE KEY" {
+            return Err(missing);
+        }
+        let foreign = |error: &dyn fmt::Display| KeyError::ForeignEncryption(error.to_string());
+        let info = EncryptedPrivateKeyInfoOwned::try_from(document.as_bytes()).map_err(|error| foreign(&error))?;
+        let scheme = info.encryption_algorithm.pbes2().ok_or_else(|| foreign(&"not PBES2"))?;
+        // In place in a buffer that is wiped whole: the crate's own `decrypt` frees its buffer as it is on a failure.
+        let mut buffer = Zeroizing::new(info.encrypted_data.as_bytes().to_vec());
+        let clear = match scheme.decrypt_in_place(passphrase.expose(), &mut buffer) {
+            Ok(clear) => Secret::new(clear.to_vec()),
+            Err(pkcs8::pkcs5::Error::UnsupportedAlgorithm { oid }) => return Err(foreign(&oid)),
+            Err(_) => return Err(KeyError::WrongPassphrase),
+        };
+        // One wrong passphrase in 256 leaves a padding that looks right; then it is the content that tells.
+        Self::from_pkcs8_der(clear).map_err(|error| match error {
+            KeyError::Malformed(_) => KeyError::WrongPassphrase,
+            other => other,
+        })
+    }
+
+    /// Returns what rcgen signs with.
+    pub(crate) fn signer(&self) -> Result<Signer, KeyError> {
+        signer_of(&self.pkcs8)
+    }
+}
+
+/// rcgen's form of a key, wiped when dropped. (ring's own form of the key inside is not; ring offers no way.)
+pub(crate) struct Signer(rcgen::KeyPair);
+
+impl Drop for Signer {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl rcgen::PublicKeyData for Signer {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        self.0.algorithm()
+    }
+}
+
+impl rcgen::SigningKey for Signer {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.sign(message)
+    }
+}
+
+fn signer_of(pkcs8: &Secret) -> Result<Signer, KeyError> {
+    rcgen::KeyPair::try_from(pkcs8.expose()).map(Signer).map_err(KeyError::malformed)
+}
+
+/// Returns the SubjectPublicKeyInfo of any PKCS#8 key that ring reads: P-256, P-384, Ed25519, RSA of 2,048 to 4,096 bits.
+///
+/// A certificate that an ACME client keeps may have a key of a kind that postseal itself does not make; it is compared by this.
+///
+/// # Errors
+/// [`KeyError::Malformed`] if ring does not take the key.
+pub fn spki_of(pkcs8: &Secret) -> Result<Vec<u8>, KeyError> {
+    signer_of(pkcs8).map(|signer| signer.subject_public_key_info())
+}
+
+fn kind_of(spki: &[u8]) -> Result<KeyKind, KeyError> {
+    use x509_parser::prelude::FromDer as _;
+    use x509_parser::public_key::PublicKey as Parsed;
+
+    let (_, info) = x509_parser::x509::SubjectPublicKeyInfo::from_der(spki).map_err(KeyError::malformed)?;
+    match info.parsed().map_err(KeyError::malformed)? {
+        Parsed::EC(point) if point.key_size() == 256 => Ok(KeyKind::P256),
+        Parsed::EC(point) => Err(KeyError::UnusableKind(format!("an elliptic curve of {} bits", point.key_size()))),
+        Parsed::RSA(key) => match key.key_size() {
+            2048 => Ok(KeyKind::Rsa2048),
+            3072 => Ok(KeyKind::Rsa3072),
+            bits => Err(KeyError::UnusableKind(format!("RSA with {bits} bits"))),
+        },
+        _ => Err(KeyError::UnusableKind("Ed25519".to_owned())),
+    }
+}
+
+/// Makes a key from the system's randomness. **Only `env` may call this**, and tests: everything else is given its keys.
+///
+/// # Errors
+/// [`KeyError::NoRandomness`] if the system gives none.
+pub fn generate(kind: KeyKind) -> Result<PrivateKey, KeyError> {
+    let bits = match kind {
+        KeyKind::P256 => {
+            let algorithm = &ring::signature::ECDSA_P256_SHA256_ASN1_SIGNING;
+            let document = ring::signature::EcdsaKeyPair::generate_pkcs8(algorithm, &ring::rand::SystemRandom::new())
+                .map_err(|_| KeyError::NoRandomness)?;
+            return PrivateKey::from_pkcs8_der(Secret::new(document.as_ref().to_vec()));
+        }
+        KeyKind::Rsa2048 => 2048,
+        KeyKind::Rsa3072 => 3072,
+    };
+    let key = rsa::PrivateKey::new(&mut getrandom::SysRng, bits).map_err(|_| KeyError::NoRandomness)?;
+    let document = key.to_pkcs8_der().map_err(KeyError::malformed)?;
+    PrivateKey::from_pkcs8_der(Secret::new(std::mem::take(&mut *document.to_bytes())))
+}
+
+/// Returns the 32 octets of the Ed25519 public key that belongs to a seed of 32 octets (RFC 8032 §5.1.5); DKIM publishes them.
+///
+/// # Errors
+/// [`KeyError::Malformed`] if the seed has another length.
+pub fn ed25519_public(seed: &Secret) -> Result<[u8; 32], KeyError> {
+    let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(seed.expose()).map_err(KeyError::malformed)?;
+    pair.public_key().as_ref().try_into().map_err(KeyError::malformed)
+}
+
+/// One section of a PEM text.
+#[derive(Debug)]
+pub enum PemItem {
+    /// A certificate as DER.
+    Certificate(Vec<u8>),
+    /// An unencrypted private key as PKCS#8 DER, whatever form it had in the text.
+    PrivateKey(Secret),
+    /// Something else that is well formed.
+    Other,
+}
+
+/// Reads every section of a PEM text (RFC 7468). The one function that knows rustls-pemfile, which is archived.
+///
+/// Encrypted keys are skipped; the crate's own buffers for base64 are not wiped.
+///
+/// # Errors
+/// [`KeyError::Malformed`] if a section does not end or is no base64.
+pub fn pem_items(text: &[u8]) -> Result<Vec<PemItem>, KeyError> {
+    let mut reader = text;
+    rustls_pemfile::read_all(&mut reader)
+        .map(|item| match item.map_err(KeyError::malformed)? {
+            rustls_pemfile::Item::X509Certificate(der) => Ok(PemItem::Certificate(der.to_vec())),
+            rustls_pemfile::Item::Pkcs8Key(mut der) => {
+                let key = Secret::new(der.secret_pkcs8_der().to_vec());
+                der.zeroize();
+                Ok(PemItem::PrivateKey(key))
+            }
+            rustls_pemfile::Item::Pkcs1Key(mut der) => {
+                let key = wrap(RSA_ENCRYPTION, AnyRef::NULL, der.secret_pkcs1_der());
+                der.zeroize();
+                key.map(PemItem::PrivateKey)
+            }
+            rustls_pemfile::Item::Sec1Key(mut der) => {
+                let key = wrap(EC_PUBLIC_KEY, (&P256_CURVE).into(), der.secret_sec1_der());
+                der.zeroize();
+                key.map(PemItem::PrivateKey)
+            }
+            _ => Ok(PemItem::Other),
+        })
+        .collect()
+}
+
+/// Returns a key of an algorithm's own form inside PKCS#8.
+fn wrap(algorithm: ObjectIdentifier, parameters: AnyRef<'_>, key: &[u8]) -> Result<Secret, KeyError> {
+    let key = OctetStringRef::new(key).map_err(KeyError::malformed)?;
+    let algorithm = AlgorithmIdentifierRef { oid: algorithm, parameters: Some(parameters) };
+    let document = SecretDocument::try_from(PrivateKeyInfoRef::new(algorithm, key)).map_err(KeyError::malformed)?;
+    Ok(Secret::new(std::mem::take(&mut *document.to_bytes())))
+}
+
+/// Returns the DER octets as PEM in lines of 64 characters (RFC 7468 §3), written into one buffer of the final size.
+pub fn encode_pem(label: &str, der: &[u8]) -> String {
+    let body = der.len().div_ceil(48) * 65;
+    let mut text = String::with_capacity(body + 2 * label.len() + 40);
+    text.extend(["-----BEGIN ", label, "-----\n"]);
+    let mut line = Zeroizing::new([0; 64]);
+    for octets in der.chunks(48) {
+        // 48 octets are 64 characters: the slice never is too small, and base64 is ASCII.
+        let written = BASE64.encode_slice(octets, line.as_mut_slice()).unwrap_or_default();
+        text.push_str(std::str::from_utf8(line.get(..written).unwrap_or_default()).unwrap_or_default());
+        text.push('\n');
+    }
+    text.extend(["-----END ", label, "-----\n"]);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passphrase(text: &str) -> Secret {
+        Secret::from(text.to_owned())
+    }
+
+    #[test]
+    fn every_kind_survives_pem_and_keeps_its_public_half() {
+        for (kind, name) in KeyKind::ALL {
+            let key = generate(kind).unwrap();
+            let again = PrivateKey::from_pem(&key.to_pem()).unwrap();
+            assert_eq!((key.kind(), again.kind()), (kind, kind), "{name}");
+            assert!(again.matches(key.spki_der()) && again.expose_pkcs8() == key.expose_pkcs8());
+            assert_eq!(format!("{key:?}"), format!("PrivateKey({name})"));
+        }
+    }
+
+    #[test]
+    fn pem_never_outgrows_its_buffer() {
+        for length in 0..200 {
+            let text = encode_pem("PRIVATE KEY", &vec![0xa5; length]);
+            let body = length.div_ceil(48) * 65;
+            assert!(text.len() <= body + 2 * "PRIVATE KEY".len() + 40, "{length}");
+            assert!(text.lines().all(|line| line.len() <= 64));
+        }
+    }
+
+    #[test]
+    fn an_encrypted_key_opens_with_its_passphrase_only() {
+        let key = generate(KeyKind::P256).unwrap();
+        let pem = key.encrypt(&passphrase("right"), [1; 16], [2; 16]).unwrap();
+        assert!(PrivateKey::decrypt(&pem, &passphrase("right")).unwrap().matches(key.spki_der()));
+        assert_eq!(PrivateKey::decrypt(&pem, &passphrase("wrong")).err(), Some(KeyError::WrongPassphrase));
+        assert!(matches!(PrivateKey::decrypt("nothing", &passphrase("right")), Err(KeyError::Missing(_))));
+        assert!(matches!(PrivateKey::from_pem(&pem.into()), Err(KeyError::Missing(_))));
+    }
+
+    #[test]
+    fn a_key_matches_its_own_public_half_only() {
+        let [one, other] = [generate(KeyKind::P256).unwrap(), generate(KeyKind::P256).unwrap()];
+        assert!(one.matches(one.spki_der()) && !one.matches(other.spki_der()));
+    }
+
+    #[test]
+    fn ed25519_is_no_key_for_certificates() {
+        let pkcs8 = ring::signature::Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
+        let refused = PrivateKey::from_pkcs8_der(Secret::new(pkcs8.as_ref().to_vec()));
+        assert_eq!(refused.err(), Some(KeyError::UnusableKind("Ed25519".to_owned())));
+    }
+
+    #[test]
+    fn ed25519_public_keys_are_those_of_rfc_8032() {
+        // RFC 8032 §7.1, test 1.
+        let seed = crate::names::unhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60").unwrap();
+        let public = ed25519_public(&Secret::new(seed)).unwrap();
+        let expected = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        assert_eq!(crate::names::hex(&public), expected);
+        assert!(ed25519_public(&Secret::new(vec![0; 31])).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn octets_survive_pem(octets in proptest::collection::vec(proptest::num::u8::ANY, 1..1000)) {
+            let items = pem_items(encode_pem("CERTIFICATE", &octets).as_bytes()).unwrap();
+            assert!(matches!(&items[..], [PemItem::Certificate(der)] if *der == octets));
+        }
+
+        #[test]
+        fn any_text_is_read_without_panic(text in "(-----BEGIN (CERTIFICATE|RSA PRIVATE KEY|EC PRIVATE KEY)-----\n)?[A-Za-z0-9+/=\n -]{0,200}(\n-----END (CERTIFICATE|RSA PRIVATE KEY|EC PRIVATE KEY)-----\n)?") {
+            let _ = PrivateKey::from_pem(&Secret::from(text.clone()));
+            let _ = PrivateKey::decrypt(&text, &Secret::from(String::new()));
+        }
     }
 }
