@@ -22,6 +22,7 @@ pub mod site;
 pub mod tree;
 pub mod dns;
 pub mod dkim;
+pub mod pki;
 pub mod records;
 pub mod render;
 pub mod plan;
