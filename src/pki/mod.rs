@@ -9,6 +9,7 @@
 pub mod inspect;
 pub mod issue;
 pub mod profile;
+pub mod trust;
 
 pub use inspect::Certificate;
 
