@@ -6,6 +6,8 @@
 //!
 //! Nothing here reads a clock, draws a key, a serial or a salt, or touches a file; signatures alone draw their nonces.
 
+pub mod bundle;
+mod der;
 pub mod inspect;
 pub mod issue;
 pub mod profile;
