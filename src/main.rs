@@ -1,3 +1,7 @@
-//! The `postseal` program.
+//! The `postseal` program: the real surroundings go in, an exit code comes out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(postseal::cli::run(&postseal::env::System, std::env::args_os()))
+}

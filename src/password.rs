@@ -36,7 +36,7 @@ pub fn generate(random: &Secret) -> Secret {
 }
 
 /// Takes a password that a person chose: one line of 8 to 72 octets without control characters.
-pub fn judge(password: Secret) -> Result<Secret, NameError> {
+pub fn judge(password: &Secret) -> Result<Secret, NameError> {
     let refuse = |problem: &str, mend: &str| Err(NameError { problem: problem.to_owned(), mend: mend.to_owned() });
     let Some(text) = password.expose_str() else {
         return refuse("the password is not in UTF-8", "save the file as UTF-8");
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_chosen_password_loses_its_line_end_and_nothing_else() {
-        let judged = |text: &str| judge(Secret::from(text.to_owned()));
+        let judged = |text: &str| judge(&Secret::from(text.to_owned()));
         assert_eq!(judged(" correct horse \r\n").ok().as_ref().and_then(Secret::expose_str), Some(" correct horse "));
         for bad in ["", "short", "two\nlines here", "nul\0in the middle", &"x".repeat(73)] {
             assert!(judged(bad).is_err(), "{bad:?}");

@@ -1,10 +1,6 @@
 //! The store on a real disk: modes under any umask, several writers at once, runs that are killed.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::missing_panics_doc,
-    clippy::print_stdout,
-    reason = "the tests run themselves as other processes"
-)]
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "the tests run themselves as other processes")]
+#![expect(clippy::unwrap_used, reason = "what tests have in common is no test to clippy")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +11,7 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use postseal::names::{DeviceName, Digest, MailAddress};
+use postseal::plan::public_files;
 use postseal::secret::Secret;
 use postseal::store::files::write_atomic;
 use postseal::store::ledger::{LedgerError, NewCertificate};
@@ -71,7 +68,7 @@ fn fill(writer: &mut Writer) -> Digest {
     writer.write_handout(&alice(), &laptop(), "alice.p12", &secret("p12")).unwrap();
     writer.transact(|tx| tx.add_user(&alice(), NOW)).unwrap();
     writer.refresh_derived(&tree(key)).unwrap();
-    writer.site().write_golden(&tree(key)).unwrap();
+    writer.site().write_golden(&public_files(&tree(key))).unwrap();
     writer.write_settings("").unwrap();
     key
 }
@@ -104,6 +101,10 @@ fn part_of_another_process() {
         "fill" => {
             fill(&mut create(&site));
         }
+        "overflow" => {
+            let error = write_atomic(&site.path("whole"), &vec![b'b'; 200_000], 0o600).unwrap_err().to_string();
+            assert!(error.starts_with("could not write `whole`: "), "{error}");
+        }
         "rewrite" => {
             let writer = open(&site);
             println!("\nready");
@@ -119,11 +120,18 @@ fn part_of_another_process() {
 }
 
 fn another_process(site: &SiteDir, part: &str, umask: &str) -> Child {
+    limited_process(site, part, umask, "")
+}
+
+/// `limit` is shell code that runs before; the site is the process's current directory.
+fn limited_process(site: &SiteDir, part: &str, umask: &str, limit: &str) -> Child {
+    fs::create_dir_all(site.root()).unwrap();
     Command::new("sh")
-        .args(["-c", &format!("umask {umask}; exec \"$0\" --exact part_of_another_process --nocapture")])
+        .current_dir(site.root())
+        .args(["-c", &format!("umask {umask}; {limit} exec \"$0\" --exact part_of_another_process --nocapture")])
         .arg(std::env::current_exe().unwrap())
         .env("POSTSEAL_TEST_PART", part)
-        .env("POSTSEAL_TEST_SITE", site.path("").as_str())
+        .env("POSTSEAL_TEST_SITE", ".")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
@@ -135,7 +143,7 @@ fn modes_are_exact_under_any_umask() {
     for umask in ["000", "022", "077", "027"] {
         let (_guard, site) = scratch();
         assert!(another_process(&site, "fill", umask).wait().unwrap().success());
-        seen.push(modes(&site.path("")));
+        seen.push(modes(site.root()));
     }
     let first = &seen[0];
     for (name, mode) in first {
@@ -170,7 +178,7 @@ fn golden_holds_public_files_only() {
         .filter(|(_, item)| item.content.is_some())
         .map(|(name, _)| name)
         .collect();
-    assert_eq!(names, [".gitattributes", "MANIFEST", "mail.example.com/root/etc/mail/smtpd.conf"]);
+    assert_eq!(names, [".gitattributes", "mail.example.com/MANIFEST", "mail.example.com/root/etc/mail/smtpd.conf"]);
 }
 
 #[test]
@@ -208,12 +216,23 @@ fn a_killed_run_leaves_whole_files_and_nothing_else() {
         let writer = open(&site);
         let whole = fs::read(site.path("state/whole")).unwrap_or_else(|_| vec![b'a'; 200_000]);
         assert!(whole.len() == 200_000 && whole.iter().all(|byte| *byte == whole[0]));
-        let left: Vec<String> = modes(&site.path("")).into_keys().filter(|name| name.contains(".postseal-")).collect();
+        let left: Vec<String> = modes(site.root()).into_keys().filter(|name| name.contains(".postseal-")).collect();
         assert!(left.is_empty(), "{left:?}");
-        let out = modes(&site.path("")).into_keys().filter(|name| name.starts_with("out/")).count();
-        assert!([0, 10].contains(&out), "{out}");
+        let out = modes(site.root()).into_keys().filter(|name| name.starts_with("out/")).count();
+        assert!([0, 11].contains(&out), "{out}");
         assert_eq!(writer.key(&key).unwrap().expose(), b"key");
     }
+}
+
+#[test]
+fn a_write_that_fails_keeps_the_old_file() {
+    let (_guard, site) = scratch();
+    fs::create_dir(site.root()).unwrap();
+    write_atomic(&site.path("whole"), b"old", 0o600).unwrap();
+    let limit = "trap '' XFSZ; ulimit -f 8;";
+    assert!(limited_process(&site, "overflow", "022", limit).wait().unwrap().success());
+    assert_eq!(fs::read(site.path("whole")).unwrap(), b"old");
+    assert_eq!(fs::read_dir(site.root()).unwrap().count(), 1);
 }
 
 #[test]
@@ -283,7 +302,7 @@ fn a_directory_that_holds_a_site_is_not_made_one_again() {
 #[test]
 fn git_never_sees_a_secret_and_keeps_its_own_lines() {
     let (_guard, site) = scratch();
-    fs::create_dir(site.path("")).unwrap();
+    fs::create_dir(site.root()).unwrap();
     write_atomic(&site.path(".gitignore"), b"*.bak\n/out/", 0o644).unwrap();
     drop(create(&site));
     drop(open(&site));

@@ -1,3 +1,73 @@
-//! The command line.
+//! The command line: arguments in, one short function for each command, one printer.
 
+mod args;
 pub mod draw;
+mod failure;
+mod golden;
+mod init;
+mod make;
+mod report;
+mod session;
+mod show;
+mod user;
+
+use std::ffi::OsString;
+
+use camino::Utf8Path;
+use clap::{CommandFactory as _, Parser as _};
+use serde_json::Value;
+
+use self::args::{Arguments, CaCommand, Command, DkimCommand, UserCommand};
+use self::failure::Failure;
+use self::report::Report;
+use crate::env::Env;
+
+/// Runs the program in its surroundings and returns the exit code.
+pub fn run(env: &dyn Env, arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return show_usage(env, &error),
+    };
+    let outcome = obey(env, arguments.site.as_deref(), &arguments.command);
+    report::show(env, arguments.format, outcome)
+}
+
+/// Shows help on standard output, a wrong command line on standard error.
+fn show_usage(env: &dyn Env, error: &clap::Error) -> u8 {
+    let text = error.render();
+    let shown = if error.use_stderr() { env.talk(&text.to_string()) } else { env.print(&text.to_string()) };
+    match (shown, error.use_stderr()) {
+        (Ok(()), false) => 0,
+        _ => 2,
+    }
+}
+
+fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command) -> Result<Report, Failure> {
+    match command {
+        Command::Bless(bless) => golden::bless(env, site, bless.force),
+        Command::Ca(CaCommand::Show { pem }) => show::ca(site, *pem),
+        Command::Completions { shell } => Ok(completions(*shell)),
+        Command::Diff => golden::diff(site),
+        Command::Dkim(DkimCommand::List) => show::dkim(site),
+        Command::Dns(dns) => show::dns(site, dns.domain.as_ref()),
+        Command::Init(init) => self::init::init(env, site, init),
+        Command::Man => man(),
+        Command::Render => golden::render(env, site),
+        Command::User(UserCommand::Add(add)) => user::add(env, site, add),
+        Command::User(UserCommand::List) => show::users(site, env.now()),
+        Command::User(UserCommand::Passwd(passwd)) => user::passwd(env, site, passwd),
+        Command::User(UserCommand::Remove { address }) => user::remove(env, site, address),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Report {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "postseal", &mut script);
+    Report::fine(String::from_utf8_lossy(&script).into_owned(), Value::Null)
+}
+
+fn man() -> Result<Report, Failure> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Arguments::command()).render(&mut page)?;
+    Ok(Report::fine(String::from_utf8_lossy(&page).into_owned(), Value::Null))
+}

@@ -104,7 +104,12 @@ fn issued_certificate<'a>(inventory: &'a Inventory, host: &Host) -> Result<Optio
     let newest = issued.max_by_key(|certificate| (certificate.not_after, certificate.serial));
     newest.map(Some).ok_or_else(|| {
         let message = format!("the host `{}` has no server certificate yet", host.name);
-        Diagnostic::error("server-certificate-missing", message, "issue one: postseal server issue").into()
+        Diagnostic::error(
+            "server-certificate-missing",
+            message,
+            "name certificate files for it in postseal.toml; postseal issues one at `init` only",
+        )
+        .into()
     })
 }
 

@@ -86,6 +86,13 @@ pub struct Host {
     pub filter_rspamd: Version,
 }
 
+impl Host {
+    /// Tells whether the site CA must issue a certificate for this host.
+    pub fn needs_issued_certificate(&self) -> bool {
+        [&self.mx_certificate, &self.submission_certificate].contains(&&CertificateSource::Issued)
+    }
+}
+
 /// Whether OpenSMTPD's configuration is one file of postseal's, or fragments for a file of the administrator's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmtpdConf {

@@ -2,7 +2,7 @@
 //!
 //! A file is written under a name that nothing refers to, brought to the disk, and only then renamed. Symbolic links are
 //! never written through: a rename replaces the link. What a killed run leaves lies under a name that
-//! [`remove_leftovers`] knows.
+//! `remove_leftovers` knows.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -47,6 +47,9 @@ pub enum StoreError {
     /// A link, a device or a directory stands where a file should.
     #[error("`{0}` is no regular file; put the file itself there")]
     NotAFile(Utf8PathBuf),
+    /// A new site needs a place where nothing is.
+    #[error("`{0}` is not empty; make the site in an empty directory or a new one")]
+    Occupied(Utf8PathBuf),
     /// A path would leave the directory that it belongs below.
     #[error("`{0}` is no plain relative path; refused")]
     Outside(Utf8PathBuf),
@@ -253,7 +256,8 @@ pub fn read_secret(path: &Utf8Path) -> Result<Option<Secret>, StoreError> {
 /// Refuses what others than the owner may read, write or enter.
 pub(super) fn refuse_readable(path: &Utf8Path, metadata: &fs::Metadata) -> Result<(), StoreError> {
     let mode = metadata.permissions().mode() & 0o7777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::Readable { path: path.to_owned(), mode }) }
+    let others = mode & 0o077;
+    if others == 0 { Ok(()) } else { Err(StoreError::Readable { path: path.to_owned(), mode }) }
 }
 
 /// Returns what is in a directory, sorted by name; nothing if it is missing.
@@ -325,7 +329,7 @@ pub(super) fn parent(path: &Utf8Path) -> &Utf8Path {
     match path.parent() {
         Some(parent) if !parent.as_str().is_empty() => parent,
         Some(_) => Utf8Path::new("."),
-        None => path,
+        None => Utf8Path::new("/"),
     }
 }
 

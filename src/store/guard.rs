@@ -15,7 +15,7 @@ pub(super) struct SiteLock {
 }
 
 const PAUSE: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 impl SiteLock {
     /// Takes the lock in a state directory, waiting up to a minute for another run; `wait` sleeps for the time given.
@@ -49,7 +49,7 @@ mod tests {
         let held = SiteLock::acquire(state, |_| panic!("nobody holds it")).unwrap();
         let mut slept = Duration::ZERO;
         let error = SiteLock::acquire(state, |pause| slept += pause).unwrap_err();
-        assert_eq!(slept, Duration::from_secs(60));
+        assert_eq!(slept, Duration::from_mins(1));
         assert!(error.to_string().ends_with("let it finish, or end it, and run the command again"));
         drop(held);
         assert!(SiteLock::acquire(state, |_| panic!("nobody holds it")).is_ok());

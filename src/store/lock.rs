@@ -84,7 +84,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Reads the text of `postseal.lock`; the path is for messages.
-pub fn read(text: &str, path: &Utf8Path) -> Result<Inventory, Diagnostic> {
+pub fn read(text: &str, path: &Utf8Path) -> Result<Inventory, Box<Diagnostic>> {
     let source = Arc::new(Source { path: path.to_owned(), text: text.to_owned() });
     // The version first: what a newer one brings is not known here.
     let head: Head = toml::from_str(text).map_err(|error| unreadable(&source, &error))?;
@@ -92,7 +92,8 @@ pub fn read(text: &str, path: &Utf8Path) -> Result<Inventory, Diagnostic> {
         let message =
             format!("`{path}` has version {}, and this postseal reads version {VERSION}", head.version.get_ref());
         let place = Place { source, span: head.version.span() };
-        return Err(Diagnostic::error("lock-version", message, "use the postseal that wrote it").at(place, ""));
+        let diagnostic = Diagnostic::error("lock-version", message, "use the postseal that wrote it");
+        return Err(Box::new(diagnostic.at(place, "")));
     }
     let file: File = toml::from_str(text).map_err(|error| unreadable(&source, &error))?;
     let unique = Unique { source };
@@ -107,13 +108,13 @@ pub fn read(text: &str, path: &Utf8Path) -> Result<Inventory, Diagnostic> {
     Ok(inventory(file))
 }
 
-fn unreadable(source: &Arc<Source>, error: &toml::de::Error) -> Diagnostic {
+fn unreadable(source: &Arc<Source>, error: &toml::de::Error) -> Box<Diagnostic> {
     let what = error.message().trim_end().lines().collect::<Vec<_>>().join("; ");
     let diagnostic = Diagnostic::error("lock-unreadable", format!("`{}` cannot be read: {what}", source.path), MEND);
-    match error.span() {
+    Box::new(match error.span() {
         Some(span) => diagnostic.at(Place { source: Arc::clone(source), span }, ""),
         None => diagnostic,
-    }
+    })
 }
 
 /// Finds what is there twice, as after a merge.
@@ -127,16 +128,16 @@ impl Unique {
         what: &str,
         items: &[Spanned<T>],
         name: impl for<'a> Fn(&'a T) -> Vec<&'a str>,
-    ) -> Result<(), Diagnostic> {
+    ) -> Result<(), Box<Diagnostic>> {
         let mut seen = BTreeSet::new();
         let twice = items.iter().find(|item| !seen.insert(name(item.get_ref())));
         twice.map_or(Ok(()), |item| Err(self.twice(what, item.span(), &name(item.get_ref()).join(" "))))
     }
 
-    fn twice(&self, what: &str, span: Range<usize>, name: &str) -> Diagnostic {
+    fn twice(&self, what: &str, span: Range<usize>, name: &str) -> Box<Diagnostic> {
         let message = format!("`{}` has two entries for `{name}`", self.source.path);
         let place = Place { source: Arc::clone(&self.source), span };
-        Diagnostic::error("lock-duplicate", message, MEND).at(place, format!("the second {what}"))
+        Box::new(Diagnostic::error("lock-duplicate", message, MEND).at(place, format!("the second {what}")))
     }
 }
 

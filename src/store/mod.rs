@@ -9,6 +9,7 @@ mod keys;
 pub mod ledger;
 pub mod lock;
 mod site_dir;
+mod stage;
 mod trees;
 
 use std::fs;
@@ -27,7 +28,7 @@ pub use self::files::StoreError;
 use self::guard::SiteLock;
 pub use self::keys::Passphrase;
 use self::ledger::{Ledger, LedgerError, Transaction};
-pub use self::site_dir::{SiteDir, golden_items};
+pub use self::site_dir::SiteDir;
 pub use self::trees::{TreeItem, TreeItems};
 
 /// A site with its ledger and keys, for reading.
@@ -111,7 +112,7 @@ impl Writer {
     /// Makes an empty site in a directory that holds none. `wait` sleeps while another run holds the lock.
     pub fn create(site: SiteDir, wait: impl FnMut(Duration)) -> Result<Self, StoreError> {
         refuse_site(&site)?;
-        files::create_dir(&site.path(""), 0o755)?;
+        files::create_dir(site.root(), 0o755)?;
         ignore(&site)?;
         files::create_dir(&site.path("state"), 0o700)?;
         let state = checked_state(&site)?;
@@ -132,7 +133,7 @@ impl Writer {
         let lock = SiteLock::acquire(&checked_state(&site)?, wait)?;
         let store = Store::open(site)?;
         ignore(&store.site)?;
-        files::remove_leftovers(&store.site.path(""), Depth::Here)?;
+        files::remove_leftovers(store.site.root(), Depth::Here)?;
         for (name, depth) in [("state", Depth::Below), ("handout", Depth::Below)] {
             files::remove_leftovers(&store.site.path(name), depth)?;
         }
@@ -174,7 +175,9 @@ impl Writer {
     /// Replaces `out/` by a tree, with all that it refers to. Returns whether anything changed.
     pub fn write_out(&self, tree: &Tree) -> Result<bool, StoreError> {
         let items = tree.entries().iter().map(|entry| Ok((entry.path.clone(), self.out_item(entry)?)));
-        let items = items.collect::<Result<TreeItems, StoreError>>()?;
+        let mut items = items.collect::<Result<TreeItems, StoreError>>()?;
+        let manifest = |text: String| TreeItem { mode: 0o644, content: Some(text.into()) };
+        items.extend(tree.manifests().into_iter().map(|(path, text)| (path, manifest(text))));
         trees::replace_tree(&self.site.path("out"), 0o700, &items)
     }
 
@@ -206,12 +209,14 @@ fn checked_state(site: &SiteDir) -> Result<Utf8PathBuf, StoreError> {
     Ok(state)
 }
 
-/// A site is there if somebody wrote settings or anything was recorded; less is what a killed `create` left.
+/// A site is there if there are settings, a lock (its state may be elsewhere) or a recorded fact; less is what a killed `create` left.
 fn refuse_site(site: &SiteDir) -> Result<(), StoreError> {
-    let (settings, state) = (site.path("postseal.toml"), site.path("state"));
-    if files::exists(&settings)? {
-        return Err(StoreError::HoldsSite(settings));
+    for name in ["postseal.toml", "postseal.lock"] {
+        if files::exists(&site.path(name))? {
+            return Err(StoreError::HoldsSite(site.path(name)));
+        }
     }
+    let state = site.path("state");
     let ledger = state.join("ledger.sqlite");
     if files::exists(&ledger)? && !Ledger::open(&ledger)?.is_empty()? {
         return Err(StoreError::HoldsSite(state));

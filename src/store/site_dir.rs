@@ -1,6 +1,7 @@
 //! The part of a site's directory that is written by hand or committed: settings, templates, `postseal.lock`, `golden/`.
 //! It is all there is in CI, and reading it needs no ledger.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -10,7 +11,6 @@ use crate::inventory::Inventory;
 use crate::store::files::{self, ItemKind, StoreError};
 use crate::store::lock;
 use crate::store::trees::{self, TreeItem, TreeItems};
-use crate::tree::{Class, Content, Tree};
 
 /// A site's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,13 @@ pub struct SiteDir {
 impl SiteDir {
     /// Names a directory, which need not exist.
     pub fn new(root: impl Into<Utf8PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        Self { root: if root.as_str().is_empty() { ".".into() } else { root } }
+    }
+
+    /// Returns the directory's own path.
+    pub fn root(&self) -> &Utf8Path {
+        &self.root
     }
 
     /// Returns the path of something in the directory, as the user would write it.
@@ -37,10 +43,10 @@ impl SiteDir {
     /// Returns `postseal.toml` and `domains/*.toml`, sorted by name.
     pub fn settings(&self) -> Result<Vec<Source>, StoreError> {
         let main = self.path("postseal.toml");
-        let mut sources = vec![self.source(main.clone())?.ok_or(StoreError::NoState(main))?];
+        let mut sources = vec![source(main.clone())?.ok_or(StoreError::NoState(main))?];
         for item in files::list(&self.path("domains"))? {
             if item.path.extension() == Some("toml") && item.kind != ItemKind::Directory {
-                sources.extend(self.source(item.path)?);
+                sources.extend(source(item.path)?);
             }
         }
         Ok(sources)
@@ -61,7 +67,7 @@ impl SiteDir {
                     left.push(item.path);
                 } else {
                     let name = item.path.strip_prefix(&top).unwrap_or(&item.path).to_owned();
-                    found.extend(self.source(item.path)?.map(|source| (name, source)));
+                    found.extend(source(item.path)?.map(|source| (name, source)));
                 }
             }
         }
@@ -71,13 +77,13 @@ impl SiteDir {
 
     /// Returns the text of `postseal.lock`, if there is one.
     pub fn lock(&self) -> Result<Option<Source>, StoreError> {
-        self.source(self.path("postseal.lock"))
+        source(self.path("postseal.lock"))
     }
 
     /// Returns the inventory that `postseal.lock` tells of, if there is one.
     pub fn locked_inventory(&self) -> Result<Option<Inventory>, StoreError> {
         let Some(source) = self.lock()? else { return Ok(None) };
-        lock::read(&source.text, &source.path).map(Some).map_err(|wrong| StoreError::Text(Box::new(wrong)))
+        lock::read(&source.text, &source.path).map(Some).map_err(StoreError::Text)
     }
 
     /// Returns `golden/` as it lies on the disk, or none before the first `bless`.
@@ -86,33 +92,22 @@ impl SiteDir {
         if files::exists(&directory)? { trees::read_tree(&directory).map(Some) } else { Ok(None) }
     }
 
-    /// Replaces `golden/` by the public part of a tree, with its MANIFEST. Returns whether anything changed.
-    pub fn write_golden(&self, tree: &Tree) -> Result<bool, StoreError> {
-        trees::replace_tree(&self.path("golden"), 0o755, &golden_items(tree))
-    }
-
-    fn source(&self, path: Utf8PathBuf) -> Result<Option<Source>, StoreError> {
-        let Some(bytes) = files::read(&path)? else { return Ok(None) };
-        match String::from_utf8(bytes) {
-            Ok(text) => Ok(Some(Source { path, text })),
-            Err(wrong) => Err(StoreError::Text(Box::new(not_utf8(path, &wrong)))),
-        }
+    /// Replaces `golden/` by other files. Returns whether anything changed.
+    pub fn write_golden(&self, files: &BTreeMap<Utf8PathBuf, String>) -> Result<bool, StoreError> {
+        let item = |text: &str| TreeItem { mode: 0o644, content: Some(text.to_owned().into()) };
+        let mut items: TreeItems = files.iter().map(|(path, text)| (path.clone(), item(text))).collect();
+        // Git would else turn the line ends of `mta-sts.txt` into its own.
+        items.insert(".gitattributes".into(), item("* -text\n"));
+        trees::replace_tree(&self.path("golden"), 0o755, &items)
     }
 }
 
-/// Returns what `golden/` holds for a tree.
-pub fn golden_items(tree: &Tree) -> TreeItems {
-    let file = |text: &str| TreeItem { mode: 0o644, content: Some(text.to_owned().into()) };
-    let mut items = TreeItems::new();
-    for entry in tree.entries().iter().filter(|entry| entry.class == Class::Public) {
-        if let Content::Text(text) = &entry.content {
-            items.insert(entry.path.clone(), file(text));
-        }
+fn source(path: Utf8PathBuf) -> Result<Option<Source>, StoreError> {
+    let Some(bytes) = files::read(&path)? else { return Ok(None) };
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Some(Source { path, text })),
+        Err(wrong) => Err(StoreError::Text(Box::new(not_utf8(path, &wrong)))),
     }
-    items.insert("MANIFEST".into(), file(&tree.manifest()));
-    // Git would else turn the line ends of `mta-sts.txt` into its own.
-    items.insert(".gitattributes".into(), file("* -text\n"));
-    items
 }
 
 fn not_utf8(path: Utf8PathBuf, wrong: &std::string::FromUtf8Error) -> Diagnostic {
@@ -168,6 +163,7 @@ mod tests {
     #[test]
     fn paths_in_the_current_directory_are_plain() {
         assert_eq!(SiteDir::new(".").path("postseal.toml"), "postseal.toml");
+        assert_eq!(SiteDir::new("").root(), ".");
         assert_eq!(SiteDir::new("../x").path("postseal.toml"), "../x/postseal.toml");
     }
 }

@@ -102,7 +102,7 @@ impl Ledger {
     }
 
     fn prepare(mut sql: Connection) -> Result<Self, LedgerError> {
-        sql.busy_timeout(Duration::from_secs(60))?;
+        sql.busy_timeout(Duration::from_mins(1))?;
         sql.pragma_update(None, "foreign_keys", true)?;
         sql.pragma_update(None, "synchronous", "FULL")?;
         if steps_taken(&sql)? < STEPS.len() {

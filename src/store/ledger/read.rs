@@ -226,5 +226,5 @@ fn time(row: &Row<'_>, column: usize) -> Result<OffsetDateTime, LedgerError> {
 
 fn one_of<T: Copy, const N: usize>(text: &str, all: [T; N], name: fn(T) -> &'static str) -> Result<T, LedgerError> {
     let known = all.into_iter().find(|one| name(*one) == text);
-    known.ok_or_else(|| LedgerError::Damaged { what: format!("`{}`, which this postseal does not know", text) })
+    known.ok_or_else(|| LedgerError::Damaged { what: format!("`{text}`, which this postseal does not know") })
 }

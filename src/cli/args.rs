@@ -1,0 +1,251 @@
+//! The command line: exactly what the user typed, in types that cannot hold a bad value.
+
+use std::net::IpAddr;
+
+use camino::Utf8PathBuf;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::keys::KeyKind;
+use crate::names::{AbsolutePath, DeviceName, DomainName, HostName, MailAddress};
+use crate::platform::Platform;
+use crate::site::TableKind;
+
+/// Makes a mail server that admits only holders of a client certificate
+///
+/// From postseal.toml it makes keys and certificates, and renders OpenSMTPD's and Rspamd's configuration and the DNS records.
+///
+/// Exit codes: 0 fine; 1 differs; 2 wrong command line or settings; 3 could not do the work; 4 refused, because a secret would
+/// have been written or shown.
+#[derive(Debug, Parser)]
+#[command(name = "postseal", version, propagate_version = true, max_term_width = 100)]
+pub(super) struct Arguments {
+    /// What to do
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// The directory of the site [default: this directory; for init: the domain]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) site: Option<Utf8PathBuf>,
+    /// How to report
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    pub(super) format: Format,
+}
+
+/// How a command reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Human,
+    /// For programs
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a complete site: settings, CA, server certificate, DKIM keys, first user, first render
+    Init(Init),
+    /// Accounts and their certificates
+    #[command(subcommand)]
+    User(UserCommand),
+    /// The site CA
+    #[command(subcommand)]
+    Ca(CaCommand),
+    /// DKIM keys
+    #[command(subcommand)]
+    Dkim(DkimCommand),
+    /// Show the DNS records to publish
+    Dns(Dns),
+    /// Render every file into out/
+    Render,
+    /// Compare what is rendered with golden/ (exit code 1 if it differs)
+    Diff,
+    /// Accept what is rendered as golden/
+    Bless(Bless),
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+/// `init`
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// The domain that the site begins with
+    #[arg(value_name = "DOMAIN")]
+    pub(super) domain: DomainName,
+    /// The first user: gets a certificate and a mail password, and the mail to postmaster and abuse
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) user: Option<MailAddress>,
+    /// The mail host [default: mail.DOMAIN]
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<HostName>,
+    /// A public address of the host, for DNS; may be given again
+    #[arg(long = "address", value_name = "IP")]
+    pub(super) addresses: Vec<IpAddr>,
+    /// The host's operating system
+    #[arg(long, value_name = "NAME", default_value_t = Platform::Debian, value_parser = platform)]
+    pub(super) platform: Platform,
+    /// The kind of the CA's key: p256, rsa2048 or rsa3072
+    #[arg(long, value_name = "KIND", default_value_t = KeyKind::P256)]
+    pub(super) ca_key: KeyKind,
+    /// The file that holds the CA's passphrase [default: ask, or without a terminal make one]
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_passphrase_file: Option<Utf8PathBuf>,
+    /// A credentials table that you keep yourself, such as db:/etc/mail/creds.db [default: postseal keeps the accounts]
+    #[arg(long, value_name = "TYPE:PATH", value_parser = external)]
+    pub(super) credentials: Option<External>,
+    /// A certificate for port 25 that an ACME client keeps on the host [default: issued here]
+    #[arg(long, value_name = "PATH", requires = "mx_key")]
+    pub(super) mx_certificate: Option<AbsolutePath>,
+    /// The private key of --mx-certificate
+    #[arg(long, value_name = "PATH", requires = "mx_certificate")]
+    pub(super) mx_key: Option<AbsolutePath>,
+    /// A certificate for ports 465 and 587 that an ACME client keeps on the host [default: issued here]
+    #[arg(long, value_name = "PATH", requires = "submission_key")]
+    pub(super) submission_certificate: Option<AbsolutePath>,
+    /// The private key of --submission-certificate
+    #[arg(long, value_name = "PATH", requires = "submission_certificate")]
+    pub(super) submission_key: Option<AbsolutePath>,
+}
+
+/// A credentials table that the administrator keeps.
+#[derive(Clone, Debug)]
+pub(super) struct External {
+    /// The table's type.
+    pub(super) kind: TableKind,
+    /// The table's path.
+    pub(super) path: AbsolutePath,
+}
+
+fn platform(text: &str) -> Result<Platform, String> {
+    let ready = || Platform::ALL.into_iter().filter(|platform| platform.ready());
+    let names = || ready().map(|platform| platform.to_string()).collect::<Vec<_>>().join(" or ");
+    ready().find(|platform| platform.to_string() == text).ok_or_else(|| format!("use {}", names()))
+}
+
+fn external(text: &str) -> Result<External, String> {
+    let (kind, path) = text.split_once(':').ok_or("write TYPE:PATH, such as db:/etc/mail/creds.db")?;
+    let found = TableKind::ALL.iter().find(|known| known.as_str() == kind);
+    let names = || TableKind::ALL.map(TableKind::as_str).join(", ");
+    let kind =
+        *found.ok_or_else(|| format!("`{}` is no type of table; use one of {}", crate::names::shown(kind), names()))?;
+    Ok(External { kind, path: path.parse().map_err(|error: crate::names::NameError| error.to_string())? })
+}
+
+/// `user ...`
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Issue a certificate for a user; a new user also gets an account
+    Add(UserAdd),
+    /// Show the users and their certificates
+    List,
+    /// Set a new mail password
+    Passwd(UserPasswd),
+    /// Close an account and revoke its certificates
+    Remove {
+        /// Whose
+        #[arg(value_name = "ADDRESS")]
+        address: MailAddress,
+    },
+}
+
+/// `user add`
+#[derive(Debug, Args)]
+pub(super) struct UserAdd {
+    /// The mailbox, which is the login too
+    #[arg(value_name = "ADDRESS")]
+    pub(super) address: MailAddress,
+    /// The device that the certificate is for
+    #[arg(long, value_name = "NAME", default_value_t)]
+    pub(super) device: DeviceName,
+    /// A further address that the login may send as; may be given again
+    #[arg(long = "sender", value_name = "ADDRESS")]
+    pub(super) senders: Vec<MailAddress>,
+    /// Write a second .p12 in the older form that Apple's systems read
+    #[arg(long)]
+    pub(super) apple: bool,
+    /// The kind of the user's key: p256, rsa2048 or rsa3072
+    #[arg(long, value_name = "KIND", default_value_t = KeyKind::P256)]
+    pub(super) key: KeyKind,
+    /// How many days the certificate is valid
+    #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=825))]
+    pub(super) days: u16,
+    /// Where the mail password comes from
+    #[command(flatten)]
+    pub(super) password: Password,
+    /// The file that holds the CA's passphrase [default: state/ca.passphrase, or ask]
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_passphrase_file: Option<Utf8PathBuf>,
+}
+
+/// `user passwd`
+#[derive(Debug, Args)]
+pub(super) struct UserPasswd {
+    /// Whose
+    #[arg(value_name = "ADDRESS")]
+    pub(super) address: MailAddress,
+    /// Where the mail password comes from
+    #[command(flatten)]
+    pub(super) password: Password,
+}
+
+/// Where a mail password comes from; without either it is generated.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(super) struct Password {
+    /// The file that holds the mail password [default: make one]
+    #[arg(long, value_name = "FILE")]
+    pub(super) password_file: Option<Utf8PathBuf>,
+    /// Ask for the mail password on the terminal
+    #[arg(long)]
+    pub(super) ask_password: bool,
+}
+
+/// `ca ...`
+#[derive(Debug, Subcommand)]
+pub(super) enum CaCommand {
+    /// Show the site CA's certificate: subject, validity, fingerprint
+    Show {
+        /// Print the certificate as PEM instead
+        #[arg(long)]
+        pem: bool,
+    },
+}
+
+/// `dkim ...`
+#[derive(Debug, Subcommand)]
+pub(super) enum DkimCommand {
+    /// Show which key signs for which domain
+    List,
+}
+
+/// `dns`
+#[derive(Debug, Args)]
+pub(super) struct Dns {
+    /// One domain of the site [default: all]
+    #[arg(value_name = "DOMAIN")]
+    pub(super) domain: Option<DomainName>,
+}
+
+/// `bless`
+#[derive(Debug, Args)]
+pub(super) struct Bless {
+    /// Bless even where CI=true
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Arguments::command().debug_assert();
+    }
+}

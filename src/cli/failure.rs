@@ -1,0 +1,113 @@
+//! Why a command did not do its work, and the exit code that says so.
+
+use crate::diag::Diagnostic;
+use crate::keys::KeyError;
+use crate::pki::PkiError;
+use crate::store::StoreError;
+use crate::store::ledger::LedgerError;
+
+/// The exit code of a command whose comparison found a difference.
+pub(super) const DIFFERS: u8 = 1;
+
+/// Why a command stopped. Each kind has its exit code (`facts/ci-contract.md`, section 3).
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The command line or the settings are wrong: exit code 2, nothing was written.
+    Input(Vec<Diagnostic>),
+    /// The work could not be done: input or output, a missing program: exit code 3.
+    Work(Box<Diagnostic>),
+    /// A secret would have been written or shown: exit code 4.
+    Secret(Box<Diagnostic>),
+    /// Nobody reads standard output any more: exit code 0, as for `postseal dns | head -1`.
+    BrokenPipe,
+}
+
+impl Failure {
+    /// Makes a failure of one wrong input.
+    pub(super) fn input(code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Input(vec![Diagnostic::error(code, message, help)])
+    }
+
+    /// Makes a failure of work that could not be done.
+    pub(super) fn work(code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Work(Box::new(Diagnostic::error(code, message, help)))
+    }
+
+    /// Makes a refusal to write or show a secret.
+    pub(super) fn secret(code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self::Secret(Box::new(Diagnostic::error(code, message, help)))
+    }
+
+    /// Returns the exit code.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::BrokenPipe => 0,
+            Self::Input(_) => 2,
+            Self::Work(_) => 3,
+            Self::Secret(_) => 4,
+        }
+    }
+
+    /// Returns what to show.
+    pub(super) fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Self::BrokenPipe => &[],
+            Self::Input(diagnostics) => diagnostics,
+            Self::Work(diagnostic) | Self::Secret(diagnostic) => std::slice::from_ref(diagnostic.as_ref()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::BrokenPipe;
+        }
+        Self::work("output", format!("could not write the output: {error}"), "look at where standard output goes")
+    }
+}
+
+/// The store's errors say `problem; mend`, so that a log of one line is enough; here the two are shown apart.
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        let (problem, mend) =
+            text.split_once("; ").unwrap_or((&text, "look at the place named, and run the command again"));
+        match error {
+            StoreError::Text(diagnostic) => Self::Input(vec![*diagnostic]),
+            StoreError::HoldsSite(_) | StoreError::NoState(_) | StoreError::Occupied(_) => {
+                Self::input("site", problem, mend)
+            }
+            StoreError::Ledger(_) => Self::work("ledger", problem, mend),
+            _ => Self::work("store", problem, mend),
+        }
+    }
+}
+
+impl From<LedgerError> for Failure {
+    fn from(error: LedgerError) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        PkiError::from(error).into()
+    }
+}
+
+impl From<PkiError> for Failure {
+    fn from(error: PkiError) -> Self {
+        match error {
+            PkiError::Key(KeyError::WrongPassphrase) => Self::input(
+                "ca-passphrase",
+                "the passphrase does not open the CA's key",
+                "look which file or passphrase belongs to this site",
+            ),
+            PkiError::Key(KeyError::NoRandomness) | PkiError::Unexpected { .. } | PkiError::Writing(_) => {
+                Self::work("pki", error.to_string(), "run the command again; if it stays, report it as a bug")
+            }
+            _ => Self::input("pki", error.to_string(), "look at what was asked for"),
+        }
+    }
+}

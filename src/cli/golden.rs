@@ -1,0 +1,108 @@
+//! `render`, `diff`, `bless`: what is rendered, and what was accepted.
+
+use std::collections::BTreeMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::json;
+
+use crate::cli::failure::{DIFFERS, Failure};
+use crate::cli::make;
+use crate::cli::report::Report;
+use crate::cli::session::{self, Wanted};
+use crate::cli::show;
+use crate::env::Env;
+use crate::plan::{self, Difference};
+use crate::store::Store;
+
+/// `render`
+pub(super) fn render(env: &dyn Env, site: Option<&Utf8Path>) -> Result<Report, Failure> {
+    let (wanted, mut store) = session::write(env, site)?;
+    let made = make::missing_dkim_keys(env, &wanted.site, &mut store)?;
+    let changed = session::refresh(&wanted, &store)?;
+    let out = session::shown(&store, "out");
+    let mut text = String::new();
+    for key in &made {
+        text.push_str(&format!(
+            "made the DKIM key {} for {}; publish its record: postseal dns {}\n",
+            key.selector, key.domain, key.domain
+        ));
+    }
+    text.push_str(&if changed { format!("rendered {out}/\n") } else { format!("{out}/ is up to date\n") });
+    let made: Vec<_> = made.iter().map(|key| json!({ "domain": key.domain, "selector": key.selector })).collect();
+    Ok(Report::fine(text, json!({ "changed": changed, "made": made })).warn(&wanted.warnings))
+}
+
+/// `diff`
+pub(super) fn diff(site: Option<&Utf8Path>) -> Result<Report, Failure> {
+    let directory = session::directory(site);
+    let wanted = Wanted::read(&directory)?;
+    let Some(golden) = golden(&directory)? else {
+        let help = "accept what is rendered as a beginning: postseal bless";
+        return Err(Failure::input("no-golden", "there is no golden/ to compare with", help));
+    };
+    let stale = directory.has_state()? && Store::open(directory.clone())?.lock_is_stale()?;
+    let rendered = plan::public_files(&wanted.render(&show::inventory(site)?)?);
+    let difference = plan::difference(&golden, &rendered);
+    Ok(report(&difference, stale).warn(&wanted.warnings))
+}
+
+fn report(difference: &Difference, stale: bool) -> Report {
+    let mut text: String = difference.changes.iter().map(|change| change.unified.as_str()).collect();
+    if stale {
+        text.push_str("postseal.lock is older than the ledger; bring it up to date: postseal render\n");
+    }
+    text.push_str(&difference.summary());
+    text.push('\n');
+    let changes: Vec<_> = difference
+        .changes
+        .iter()
+        .map(|change| json!({ "path": change.path.as_str(), "kind": change.kind.as_str(), "diff": change.unified }))
+        .collect();
+    let json = json!({ "changes": changes, "identical": difference.identical, "lock_is_stale": stale });
+    let differs = stale || !difference.changes.is_empty();
+    Report { exit_code: if differs { DIFFERS } else { 0 }, ..Report::fine(text, json) }
+}
+
+/// Returns the files of `golden/`, or none before the first `bless`. What is no text is compared as what it can be shown as.
+fn golden(directory: &crate::store::SiteDir) -> Result<Option<BTreeMap<Utf8PathBuf, String>>, Failure> {
+    let items = directory.golden()?;
+    Ok(items.map(|items| {
+        let files = items.into_iter().filter(|(path, _)| path != ".gitattributes");
+        let text = |content: &crate::secret::Secret| String::from_utf8_lossy(content.expose()).into_owned();
+        files.filter_map(|(path, item)| Some((path, text(&item.content?)))).collect()
+    }))
+}
+
+/// `bless`
+pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Result<Report, Failure> {
+    if !force && env.variable("CI").is_some_and(|value| value == "true") {
+        let help = "bless where a person looks at it, and commit golden/; or use --force";
+        return Err(Failure::input("bless-in-ci", "CI=true: nobody would see what is accepted here", help));
+    }
+    let (wanted, store) = session::write(env, site)?;
+    let tree = wanted.render(&store.inventory()?)?;
+    let rendered = plan::public_files(&tree);
+    if let Some(path) = rendered.iter().find(|(_, text)| plan::holds_secret(text)).map(|(path, _)| path) {
+        let help = "a template of yours copies a secret into a public file; take it out";
+        return Err(Failure::secret(
+            "secret-in-golden",
+            format!("`{path}` holds a private key or a password hash"),
+            help,
+        ));
+    }
+    let before = golden(store.site())?.unwrap_or_default();
+    let difference = plan::difference(&before, &rendered);
+    store.site().write_golden(&rendered)?;
+    session::refresh(&wanted, &store)?;
+    let text = format!(
+        "{}\nblessed {}/; commit it together with postseal.lock\n",
+        difference.summary(),
+        session::shown(&store, "golden")
+    );
+    let changes: Vec<_> = difference
+        .changes
+        .iter()
+        .map(|change| json!({ "path": change.path.as_str(), "kind": change.kind.as_str() }))
+        .collect();
+    Ok(Report::fine(text, json!({ "changes": changes, "identical": difference.identical })))
+}

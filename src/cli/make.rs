@@ -1,0 +1,276 @@
+//! Makes what a site needs: CA, server certificates, DKIM keys, client certificates with their handout.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use camino::Utf8Path;
+use time::OffsetDateTime;
+
+use crate::cli::failure::Failure;
+use crate::dkim;
+use crate::env::Env;
+use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory};
+use crate::keys::{self, KeyKind, PrivateKey};
+use crate::names::{DeviceName, HostName, MailAddress, Selector, Serial};
+use crate::password;
+use crate::pki::bundle::{Bundle, BundleSalts, Protection};
+use crate::pki::inspect::Certificate;
+use crate::pki::issue::{self, Authority, ClientRequest, ClientSerials};
+use crate::secret::Secret;
+use crate::site::Site;
+use crate::store::ledger::{NewCertificate, NewClient};
+use crate::store::{Passphrase, Store, Writer};
+
+/// A CA that can sign: its certificate and its opened key.
+pub(super) struct SiteCa {
+    pub(super) certificate: Certificate,
+    pub(super) key: PrivateKey,
+}
+
+impl SiteCa {
+    fn authority(&self) -> Result<Authority<'_>, Failure> {
+        Ok(Authority::new(&self.certificate, &self.key)?)
+    }
+}
+
+/// Returns octets for a salt, an initialisation vector, a serial.
+pub(super) fn octets<const N: usize>(env: &dyn Env) -> Result<[u8; N], Failure> {
+    let random = env.random(N).map_err(|error| no_randomness(&error))?;
+    random.expose().try_into().map_err(|_| no_randomness(&std::io::Error::other("too few octets")))
+}
+
+fn no_randomness(error: &std::io::Error) -> Failure {
+    Failure::work("randomness", format!("the system gave no random octets: {error}"), "look at the system's log")
+}
+
+fn serial(env: &dyn Env) -> Result<Serial, Failure> {
+    octets(env).map(Serial::from_random)
+}
+
+fn key(env: &dyn Env, kind: KeyKind) -> Result<PrivateKey, Failure> {
+    Ok(env.generate_key(kind)?)
+}
+
+pub(super) fn generated_password(env: &dyn Env) -> Result<Secret, Failure> {
+    Ok(password::generate(&env.random(password::RANDOM_OCTETS).map_err(|error| no_randomness(&error))?))
+}
+
+/// Returns what the ledger records of a certificate; `chain` is what a server sends after it.
+fn recorded(certificate: &Certificate, serial: Serial, chain: &str) -> NewCertificate {
+    NewCertificate {
+        serial,
+        pem: certificate.pem() + chain,
+        fingerprint: certificate.fingerprint(),
+        not_before: certificate.facts().not_before,
+        not_after: certificate.facts().not_after,
+    }
+}
+
+/// Makes the site CA with its encrypted key, and the placeholder that keeps the trust list from ever being empty.
+pub(super) fn site_ca(env: &dyn Env, site: &Site, store: &mut Writer, passphrase: &Secret) -> Result<SiteCa, Failure> {
+    let now = env.now();
+    let hosts: Vec<HostName> = site.hosts.iter().map(|host| host.name.clone()).collect();
+    let key = key(env, site.ca.key)?;
+    let serial = serial(env)?;
+    let certificate = issue::site_ca(&site.ca.name, &hosts, &key, serial, now)?;
+    let encrypted = key.encrypt(passphrase, octets(env)?, octets(env)?)?;
+    let stored = store.put_key(&Secret::from(encrypted))?;
+    let placeholder = issue::placeholder_twin(self::key(env, KeyKind::P256)?, self::serial(env)?, now)?;
+    let recorded = recorded(&certificate, serial, "");
+    store.transact(|ledger| {
+        ledger.add_site_ca(&recorded, &stored)?;
+        ledger.set_placeholder(&placeholder.pem())?;
+        ledger.record_event(now, "ca-made", &site.ca.name, &serde_json::json!({ "serial": serial.to_string() }))
+    })?;
+    Ok(SiteCa { certificate, key })
+}
+
+/// Opens the site CA's key.
+pub(super) fn open_site_ca(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Result<SiteCa, Failure> {
+    let help = "make a site with one: postseal init DOMAIN";
+    let recorded = store.ledger().site_ca()?.ok_or_else(|| Failure::input("no-ca", "this site has no CA", help))?;
+    let passphrase = ca_passphrase(env, store, file)?;
+    let encrypted = store.key(&recorded.key)?;
+    let pem = encrypted.expose_str().unwrap_or_default();
+    let key = PrivateKey::decrypt(pem, &passphrase)?;
+    Ok(SiteCa { certificate: Certificate::from_pem(&recorded.certificate)?, key })
+}
+
+fn ca_passphrase(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Result<Secret, Failure> {
+    if let Some(file) = file {
+        return read_passphrase(file);
+    }
+    if let Some(kept) = store.passphrase(Passphrase::SiteCa)? {
+        return Ok(kept);
+    }
+    if env.person_is_there() {
+        return Ok(env.ask_secret("passphrase of the site CA: ")?);
+    }
+    let place = store.passphrase_path(Passphrase::SiteCa);
+    let help = "name its file with --ca-passphrase-file, or run this on a terminal";
+    Err(Failure::input("ca-passphrase", format!("the CA's passphrase is needed, and `{place}` is not there"), help))
+}
+
+/// Reads a passphrase from a file: its content without the last line end.
+pub(super) fn read_passphrase(file: &Utf8Path) -> Result<Secret, Failure> {
+    let read = crate::store::files::read_secret(file)?;
+    let Some(content) = read else {
+        return Err(Failure::input(
+            "no-such-file",
+            format!("`{file}` does not exist"),
+            "name a file that holds the secret",
+        ));
+    };
+    let bytes = content.expose();
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    if bytes.is_empty() {
+        return Err(Failure::input("empty-secret", format!("`{file}` is empty"), "write the secret into it"));
+    }
+    Ok(Secret::new(bytes.to_vec()))
+}
+
+/// Issues the host's server certificate.
+pub(super) fn server_certificate(
+    env: &dyn Env,
+    ca: &SiteCa,
+    host: &HostName,
+    store: &mut Writer,
+) -> Result<OffsetDateTime, Failure> {
+    let now = env.now();
+    let (key, serial) = (key(env, KeyKind::P256)?, serial(env)?);
+    let certificate = issue::server(host, key.public(), &ca.authority()?, serial, None, now)?;
+    let stored = store.put_key(&key.to_pem())?;
+    // The site CA goes along: programs that were given only its fingerprint can compare.
+    let recorded = recorded(&certificate, serial, &ca.certificate.pem());
+    store.transact(|ledger| {
+        ledger.add_server_certificate(&recorded, host, &stored)?;
+        ledger.record_event(
+            now,
+            "server-certificate-issued",
+            host.as_str(),
+            &serde_json::json!({ "serial": serial.to_string() }),
+        )
+    })?;
+    Ok(certificate.facts().not_after)
+}
+
+/// Makes the DKIM keys that the settings ask for and the ledger lacks. A domain's first key is active at once.
+pub(super) fn missing_dkim_keys(env: &dyn Env, site: &Site, store: &mut Writer) -> Result<Vec<DkimKey>, Failure> {
+    let inventory = store.inventory()?;
+    let mut made = Vec::new();
+    for domain in &site.domains {
+        for algorithm in &domain.dkim {
+            let active = |key: &&DkimKey| {
+                key.domain == domain.name && key.algorithm == *algorithm && key.state == DkimState::Active
+            };
+            if !inventory.dkim_keys.iter().any(|key| active(&key)) {
+                made.push(dkim_key(env, &domain.name, *algorithm, &inventory, store)?);
+            }
+        }
+    }
+    store.transact(|ledger| {
+        for key in &made {
+            ledger.add_dkim_key(key)?;
+            let name = format!("{}._domainkey.{}", key.selector, key.domain);
+            ledger.record_event(
+                key.since,
+                "dkim-key-made",
+                &name,
+                &serde_json::json!({ "algorithm": key.algorithm.as_str() }),
+            )?;
+        }
+        Ok::<(), crate::store::ledger::LedgerError>(())
+    })?;
+    Ok(made)
+}
+
+fn dkim_key(
+    env: &dyn Env,
+    domain: &crate::names::DomainName,
+    algorithm: DkimAlgorithm,
+    inventory: &Inventory,
+    store: &Writer,
+) -> Result<DkimKey, Failure> {
+    let now = env.now();
+    let of_domain = inventory.dkim_keys.iter().filter(|key| key.domain == *domain);
+    let used: Vec<Selector> = of_domain.map(|key| key.selector.clone()).collect();
+    let selector = dkim::fresh_selector(now.date(), algorithm, &used)
+        .ok_or_else(|| Failure::work("clock", "the clock shows no usable date", "set the clock"))?;
+    let (private, public) = match algorithm {
+        DkimAlgorithm::Rsa => {
+            let key = key(env, KeyKind::Rsa2048)?;
+            (key.to_pem(), BASE64_STANDARD.encode(key.spki_der()))
+        }
+        DkimAlgorithm::Ed25519 => {
+            let seed = env.random(32).map_err(|error| no_randomness(&error))?;
+            let public = BASE64_STANDARD.encode(keys::ed25519_public(&seed)?);
+            (seed_file(&seed), public)
+        }
+    };
+    let key = store.put_key(&private)?;
+    Ok(DkimKey { domain: domain.clone(), algorithm, selector, state: DkimState::Active, since: now, public, key })
+}
+
+/// Returns the one form of an Ed25519 key that Rspamd reads from 3.4 on: base64 of the seed. It reads PEM from 3.13.2 on only.
+fn seed_file(seed: &Secret) -> Secret {
+    let mut text = Vec::with_capacity(64);
+    text.resize(44, 0);
+    // 32 octets are 44 characters; the room is there.
+    let written = BASE64_STANDARD.encode_slice(seed.expose(), &mut text).unwrap_or_default();
+    text.truncate(written);
+    text.push(b'\n');
+    Secret::new(text)
+}
+
+/// What a new client certificate is made for.
+pub(super) struct ClientOrder<'a> {
+    pub(super) address: &'a MailAddress,
+    pub(super) device: &'a DeviceName,
+    pub(super) key: KeyKind,
+    pub(super) days: u16,
+    pub(super) apple: bool,
+}
+
+/// A client certificate that lies in the handout, not yet in the ledger.
+pub(super) struct Client {
+    pub(super) recorded: NewCertificate,
+    pub(super) whose: NewClient,
+    pub(super) password: Secret,
+}
+
+/// Issues a client certificate and writes the handout with its PKCS#12 files. The issuing key signs once and is gone.
+pub(super) fn client(env: &dyn Env, ca: &SiteCa, order: &ClientOrder<'_>, store: &Writer) -> Result<Client, Failure> {
+    let now = env.now();
+    let (user_key, issuing_key) = (key(env, order.key)?, key(env, KeyKind::P256)?);
+    let serials = ClientSerials { leaf: serial(env)?, issuing: serial(env)?, twin: serial(env)? };
+    let request =
+        ClientRequest { address: order.address, device: order.device, key: user_key.public(), days: Some(order.days) };
+    let issued = issue::client(&request, issuing_key, serials, &ca.authority()?, now)?;
+    let password = generated_password(env)?;
+    store.put_passphrase(Passphrase::Device(order.address, order.device), &password)?;
+    let bundle = Bundle {
+        key: &user_key,
+        leaf: &issued.leaf,
+        chain: &[&issued.issuing, &ca.certificate],
+        friendly_name: &format!("{} {}", order.address, order.device),
+    };
+    let modern = (Protection::Modern, "");
+    let forms = if order.apple { vec![modern, (Protection::Apple, "-apple")] } else { vec![modern] };
+    for (protection, suffix) in forms {
+        let file = format!("{}{suffix}.p12", order.address.path_component());
+        let p12 = bundle.encode(protection, &password, &BundleSalts::from_random(octets(env)?))?;
+        store.write_handout(order.address, order.device, &file, &p12)?;
+    }
+    let site_ca = Secret::from(ca.certificate.pem());
+    store.write_handout(order.address, order.device, "site-ca.pem", &site_ca)?;
+    Ok(Client {
+        recorded: recorded(&issued.leaf, serials.leaf, ""),
+        whose: NewClient {
+            address: order.address.clone(),
+            device: order.device.clone(),
+            issuing: issued.issuing.pem(),
+            twin: issued.twin.pem(),
+        },
+        password,
+    })
+}

@@ -1,0 +1,192 @@
+//! `user list`, `ca show`, `dkim list`, `dns`: what there is.
+
+use std::fmt::Write as _;
+
+use camino::Utf8Path;
+use serde_json::json;
+use time::{Date, OffsetDateTime};
+
+use crate::cli::failure::Failure;
+use crate::cli::report::{Report, columns};
+use crate::cli::session;
+use crate::diag::did_you_mean;
+use crate::dns::Record;
+use crate::inventory::{CertificateStatus, ClientCertificate, Inventory};
+use crate::names::{Digest, DomainName};
+use crate::pki::Certificate;
+use crate::site::Site;
+use crate::tree::Content;
+
+/// `user list`
+pub(super) fn users(site: Option<&Utf8Path>, now: OffsetDateTime) -> Result<Report, Failure> {
+    let (_, store) = session::read(site)?;
+    let inventory = store.inventory()?;
+    let mut rows = Vec::new();
+    let mut users = Vec::new();
+    for user in &inventory.users {
+        let owned = inventory.client_certificates.iter().filter(|certificate| certificate.address == user.address);
+        let live: Vec<_> = owned.filter(|certificate| certificate.status == CertificateStatus::Live).collect();
+        for certificate in &live {
+            let state = if certificate.not_after < now { "expired" } else { "until" };
+            let validity = format!("{state} {}", day(certificate.not_after));
+            rows.push(vec![user.address.to_string(), certificate.device.to_string(), validity]);
+        }
+        if live.is_empty() {
+            rows.push(vec![user.address.to_string(), "-".to_owned(), "no certificate".to_owned()]);
+        }
+        users.push(json!({
+            "address": user.address,
+            "senders": user.senders,
+            "since": day(user.since).to_string(),
+            "certificates": live.iter().map(|certificate| certificate_json(certificate, now)).collect::<Vec<_>>(),
+        }));
+    }
+    let text =
+        if rows.is_empty() { "no users yet; add one: postseal user add ADDRESS\n".to_owned() } else { columns(&rows) };
+    Ok(Report::fine(text, json!({ "users": users })))
+}
+
+fn certificate_json(certificate: &ClientCertificate, now: OffsetDateTime) -> serde_json::Value {
+    json!({
+        "device": certificate.device,
+        "serial": certificate.serial.to_string(),
+        "fingerprint": certificate.fingerprint.to_string(),
+        "not_before": day(certificate.not_before).to_string(),
+        "not_after": day(certificate.not_after).to_string(),
+        "expired": certificate.not_after < now,
+    })
+}
+
+/// `ca show`
+pub(super) fn ca(site: Option<&Utf8Path>, pem: bool) -> Result<Report, Failure> {
+    let directory = session::directory(site);
+    let inventory = if directory.has_state()? {
+        session::read(site)?.1.inventory()?
+    } else {
+        directory.locked_inventory()?.unwrap_or_default()
+    };
+    let Some(ca) = inventory.site_ca else {
+        return Err(Failure::input("no-ca", "this site has no CA", "make a site with one: postseal init DOMAIN"));
+    };
+    let seen = Certificate::from_pem(&ca.certificate)?;
+    let fingerprint = seen.fingerprint();
+    let seen = seen.facts();
+    let text = if pem {
+        ca.certificate.clone()
+    } else {
+        let names = seen.permitted.join(", ");
+        columns(&[
+            vec!["subject".to_owned(), seen.subject.clone()],
+            vec!["valid".to_owned(), format!("{} until {}", day(seen.not_before), day(seen.not_after))],
+            vec!["signs for".to_owned(), names],
+            vec!["sha-256".to_owned(), colons(&fingerprint)],
+        ])
+    };
+    let json = json!({
+        "subject": seen.subject,
+        "not_before": day(seen.not_before).to_string(),
+        "not_after": day(seen.not_after).to_string(),
+        "host_names": seen.permitted,
+        "fingerprint": fingerprint.to_string(),
+        "pem": ca.certificate,
+    });
+    Ok(Report::fine(text, json))
+}
+
+/// Writes a fingerprint as other programs show it, so that a person can compare.
+pub(super) fn colons(digest: &Digest) -> String {
+    let pairs: Vec<String> = digest.octets().iter().map(|octet| format!("{octet:02X}")).collect();
+    pairs.join(":")
+}
+
+/// Returns the day of a moment, in UTC.
+pub(super) fn day(moment: OffsetDateTime) -> Date {
+    moment.date()
+}
+
+/// `dkim list`
+pub(super) fn dkim(site: Option<&Utf8Path>) -> Result<Report, Failure> {
+    let (_, store) = session::read(site)?;
+    let inventory = store.inventory()?;
+    let keys = &inventory.dkim_keys;
+    let row = |key: &crate::inventory::DkimKey| {
+        let state = format!("{} since {}", key.state.as_str(), day(key.since));
+        vec![key.domain.to_string(), key.selector.to_string(), key.algorithm.as_str().to_owned(), state]
+    };
+    let json = keys.iter().map(|key| {
+        json!({
+            "domain": key.domain,
+            "selector": key.selector,
+            "algorithm": key.algorithm.as_str(),
+            "state": key.state.as_str(),
+            "since": day(key.since).to_string(),
+            "record": crate::dkim::record_text(key),
+        })
+    });
+    let json = json!({ "keys": json.collect::<Vec<_>>() });
+    let text = if keys.is_empty() {
+        "no DKIM keys yet; make them: postseal render\n".to_owned()
+    } else {
+        columns(&keys.iter().map(row).collect::<Vec<_>>())
+    };
+    Ok(Report::fine(text, json))
+}
+
+/// `dns`
+pub(super) fn dns(site: Option<&Utf8Path>, domain: Option<&DomainName>) -> Result<Report, Failure> {
+    let directory = session::directory(site);
+    let wanted = session::Wanted::read(&directory)?;
+    let inventory = inventory(site)?;
+    if let Some(domain) = domain {
+        known(&wanted.site, domain)?;
+    }
+    let shown = |name: &DomainName| domain.is_none_or(|domain| domain == name);
+    let tree = wanted.render(&inventory)?;
+    let mut text = String::new();
+    for zone in tree.entries().iter().filter(|entry| entry.path.starts_with("dns")) {
+        let of = zone.path.file_stem().and_then(|stem| stem.parse().ok());
+        if let (Some(name), Content::Text(zone)) = (of, &zone.content)
+            && shown(&name)
+        {
+            let blank = if text.is_empty() { "" } else { "\n" };
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{blank}{zone}");
+        }
+    }
+    let zones = crate::records::zones(&wanted.site, &inventory);
+    let records = zones.iter().filter(|zone| shown(&zone.domain)).flat_map(|zone| &zone.records);
+    let json = json!({ "records": records.map(record_json).collect::<Vec<_>>() });
+    Ok(Report::fine(text, json))
+}
+
+fn record_json(record: &Record) -> serde_json::Value {
+    json!({
+        "name": record.name,
+        "ttl": record.ttl,
+        "type": record.data.kind(),
+        "data": record.data.to_string(),
+        "reason": record.reason,
+    })
+}
+
+/// Returns what exists: from the ledger, or without one from `postseal.lock`.
+pub(super) fn inventory(site: Option<&Utf8Path>) -> Result<Inventory, Failure> {
+    let directory = session::directory(site);
+    if directory.has_state()? {
+        Ok(crate::store::Store::open(directory)?.inventory()?)
+    } else {
+        Ok(directory.locked_inventory()?.unwrap_or_default())
+    }
+}
+
+fn known(site: &Site, domain: &DomainName) -> Result<(), Failure> {
+    if site.has_domain(domain) {
+        return Ok(());
+    }
+    let names = || site.domains.iter().map(|domain| domain.name.as_str());
+    let mend = did_you_mean(domain.as_str(), names()).map_or_else(
+        || format!("the site has: {}", names().collect::<Vec<_>>().join(", ")),
+        |name| format!("did you mean `{name}`?"),
+    );
+    Err(Failure::input("domain-unknown", format!("`{domain}` is no domain of this site"), mend))
+}

@@ -1,0 +1,266 @@
+//! `user add`, `user passwd`, `user remove`.
+
+use camino::Utf8Path;
+use serde_json::json;
+
+use crate::cli::args::{Password, UserAdd, UserPasswd};
+use crate::cli::failure::Failure;
+use crate::cli::make::{self, ClientOrder, SiteCa};
+use crate::cli::report::{Report, columns};
+use crate::cli::session::{self, Wanted};
+use crate::cli::show::day;
+use crate::diag::did_you_mean;
+use crate::env::Env;
+use crate::inventory::{CertificateStatus, ClientCertificate, Inventory};
+use crate::names::{DeviceName, MailAddress};
+use crate::password;
+use crate::secret::Secret;
+use crate::site::{Accounts, Site};
+use crate::store::ledger::LedgerError;
+use crate::store::{Passphrase, Writer};
+
+/// What `user add` and the first user of `init` have in common.
+pub(super) struct NewUser<'a> {
+    pub(super) order: ClientOrder<'a>,
+    pub(super) senders: &'a [MailAddress],
+    /// A mail password that the administrator chose; without one it is made.
+    pub(super) chosen: Option<Secret>,
+}
+
+/// What was made for a user.
+pub(super) struct Added {
+    pub(super) certificate: time::Date,
+    pub(super) p12_password: Secret,
+    pub(super) mail_password: Option<Secret>,
+}
+
+/// `user add`
+pub(super) fn add(env: &dyn Env, site: Option<&Utf8Path>, args: &UserAdd) -> Result<Report, Failure> {
+    let (wanted, mut store) = session::write(env, site)?;
+    let UserAdd { address, device, .. } = args;
+    check(&wanted.site, &store.inventory()?, address, device, &args.senders)?;
+    let chosen = chosen(env, &args.password)?;
+    let ca = make::open_site_ca(env, &store, args.ca_passphrase_file.as_deref())?;
+    let order = ClientOrder { address, device, key: args.key, days: args.days, apple: args.apple };
+    let new = NewUser { order, senders: &args.senders, chosen };
+    let added = make_user(env, &wanted.site, &ca, &new, &mut store)?;
+    session::refresh(&wanted, &store)?;
+    Ok(add_report(env, &wanted, &store, &new.order, &added))
+}
+
+/// Refuses what cannot be added, before anything is written.
+fn check(
+    site: &Site,
+    inventory: &Inventory,
+    address: &MailAddress,
+    device: &DeviceName,
+    senders: &[MailAddress],
+) -> Result<(), Failure> {
+    for (address, whose) in std::iter::once((address, "user")).chain(senders.iter().map(|sender| (sender, "sender"))) {
+        if !site.has_domain(&address.domain()) {
+            let domain = address.domain();
+            let near = did_you_mean(domain.as_str(), site.domains.iter().map(|domain| domain.name.as_str()));
+            let help = near.map_or_else(
+                || format!("declare the domain in postseal.toml: [[domain]] with name = \"{domain}\""),
+                |name| format!("did you mean `{}@{name}`?", address.local_part()),
+            );
+            return Err(Failure::input(
+                "user-domain-unknown",
+                format!("{whose} `{address}` belongs to no domain of this site"),
+                help,
+            ));
+        }
+    }
+    if site.aliases.iter().any(|alias| alias.address == *address) {
+        let help = "take it out of [aliases] in postseal.toml, or choose another address";
+        return Err(Failure::input("user-is-alias", format!("`{address}` is an alias"), help));
+    }
+    if let Some(live) = live(inventory, address).find(|certificate| certificate.device == *device) {
+        let help = format!("name another device: postseal user add {address} --device NAME");
+        let message = format!("`{address}` has a certificate for `{device}` until {}", day(live.not_after));
+        return Err(Failure::input("device-taken", message, help));
+    }
+    Ok(())
+}
+
+fn live<'a>(inventory: &'a Inventory, address: &'a MailAddress) -> impl Iterator<Item = &'a ClientCertificate> {
+    let of = move |certificate: &&ClientCertificate| certificate.address == *address;
+    inventory.client_certificates.iter().filter(of).filter(|certificate| certificate.status == CertificateStatus::Live)
+}
+
+/// Returns the mail password that the administrator chose, if they did.
+fn chosen(env: &dyn Env, password: &Password) -> Result<Option<Secret>, Failure> {
+    let given = match (&password.password_file, password.ask_password) {
+        (Some(file), _) => make::read_passphrase(file)?,
+        (None, true) if env.person_is_there() => {
+            let first = env.ask_secret("mail password: ")?;
+            if env.ask_secret("the same again: ")? != first {
+                return Err(Failure::input("password-mismatch", "the two passwords differ", "run the command again"));
+            }
+            first
+        }
+        (None, true) => {
+            let help = "give --password-file, or leave both out to have one made";
+            return Err(Failure::input("no-terminal", "there is no terminal to ask for the password on", help));
+        }
+        (None, false) => return Ok(None),
+    };
+    password::judge(&given).map(Some).map_err(|error| Failure::input("password", error.problem, error.mend))
+}
+
+/// Issues the certificate and, for somebody new, opens the account; files first, the ledger last.
+pub(super) fn make_user(
+    env: &dyn Env,
+    site: &Site,
+    ca: &SiteCa,
+    new: &NewUser<'_>,
+    store: &mut Writer,
+) -> Result<Added, Failure> {
+    let now = env.now();
+    let address = new.order.address;
+    let is_new = !store.inventory()?.users.iter().any(|user| user.address == *address);
+    let sets_password = site.accounts == Accounts::Managed && (is_new || new.chosen.is_some());
+    let mail = if sets_password { Some(mail_password(env, new.chosen.clone(), address, store)?) } else { None };
+    let client = make::client(env, ca, &new.order, store)?;
+    store.transact(|ledger| {
+        if is_new {
+            ledger.add_user(address, now)?;
+        }
+        if is_new || !new.senders.is_empty() {
+            ledger.set_senders(address, new.senders)?;
+        }
+        if let Some((_, hash)) = &mail {
+            ledger.set_password(address, hash)?;
+        }
+        ledger.add_client_certificate(&client.recorded, &client.whose)?;
+        let detail = json!({ "device": new.order.device, "serial": client.recorded.serial.to_string() });
+        ledger.record_event(now, "client-certificate-issued", address.as_str(), &detail)
+    })?;
+    Ok(Added {
+        certificate: day(client.recorded.not_after),
+        p12_password: client.password,
+        mail_password: mail.map(|(password, _)| password),
+    })
+}
+
+/// Makes or takes a mail password, keeps it for the handing over, and returns it with its hash.
+fn mail_password(
+    env: &dyn Env,
+    chosen: Option<Secret>,
+    address: &MailAddress,
+    store: &Writer,
+) -> Result<(Secret, Secret), Failure> {
+    let password = match chosen {
+        Some(chosen) => chosen,
+        None => make::generated_password(env)?,
+    };
+    let hash = password::hash(&password, make::octets(env)?).map_err(|error| {
+        Failure::work("bcrypt", format!("the password could not be hashed: {error}"), "report this as a bug")
+    })?;
+    store.put_passphrase(Passphrase::Account(address), &password)?;
+    Ok((password, hash))
+}
+
+fn add_report(env: &dyn Env, wanted: &Wanted, store: &Writer, order: &ClientOrder<'_>, added: &Added) -> Report {
+    let handout = store.handout_path(order.address, order.device);
+    let mut rows = vec![vec!["give them".to_owned(), format!("{handout}/")]];
+    let mut secret = |what: &str, secret: &Secret, place| {
+        let shown = secret.expose_str().filter(|_| env.output_is_terminal());
+        let shown = shown.map_or_else(|| format!("in {}", store.passphrase_path(place)), str::to_owned);
+        rows.push(vec![what.to_owned(), shown]);
+    };
+    secret("password of the .p12", &added.p12_password, Passphrase::Device(order.address, order.device));
+    if let Some(password) = &added.mail_password {
+        secret("mail password", password, Passphrase::Account(order.address));
+    }
+    let ClientOrder { address, device, .. } = order;
+    let mut text = format!("issued a certificate to {address} for `{device}` until {}\n", added.certificate);
+    for line in columns(&rows).lines() {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text.push_str(&how_to_activate(wanted, store, "the certificate is admitted"));
+    let json = json!({
+        "address": order.address,
+        "device": order.device,
+        "not_after": added.certificate.to_string(),
+        "handout": handout.as_str(),
+    });
+    Report::fine(text, json)
+}
+
+/// Says what must happen on each host before something is true there: OpenSMTPD reads its trust list at start only.
+fn how_to_activate(wanted: &Wanted, store: &Writer, what: &str) -> String {
+    let hosts = wanted.site.hosts.iter().map(|host| {
+        let files = session::shown(store, "out").join(host.name.as_str());
+        format!("{what} once {files}/ is installed there, and: {}\n", host.platform.layout().restart_smtpd)
+    });
+    hosts.collect()
+}
+
+/// `user passwd`
+pub(super) fn passwd(env: &dyn Env, site: Option<&Utf8Path>, args: &UserPasswd) -> Result<Report, Failure> {
+    let (wanted, mut store) = session::write(env, site)?;
+    if wanted.site.accounts != Accounts::Managed {
+        let help = "change it in the table that `accounts` names in postseal.toml";
+        return Err(Failure::input("accounts-external", "the passwords of this site are kept elsewhere", help));
+    }
+    known(&store.inventory()?, &args.address)?;
+    let chosen = chosen(env, &args.password)?;
+    let (password, hash) = mail_password(env, chosen, &args.address, &store)?;
+    let now = env.now();
+    store.transact(|ledger| {
+        ledger.set_password(&args.address, &hash)?;
+        ledger.record_event(now, "password-set", args.address.as_str(), &json!({}))
+    })?;
+    session::refresh(&wanted, &store)?;
+    let place = store.passphrase_path(Passphrase::Account(&args.address));
+    let shown =
+        password.expose_str().filter(|_| env.output_is_terminal()).map_or_else(|| format!("in {place}"), str::to_owned);
+    let text = format!(
+        "set a new mail password for {}: {shown}\nit counts once `credentials` is installed and read: smtpctl update table credentials\n",
+        args.address
+    );
+    Ok(Report::fine(text, json!({ "address": args.address, "password_file": place.as_str() })))
+}
+
+/// `user remove`
+pub(super) fn remove(env: &dyn Env, site: Option<&Utf8Path>, address: &MailAddress) -> Result<Report, Failure> {
+    let (wanted, mut store) = session::write(env, site)?;
+    let inventory = store.inventory()?;
+    known(&inventory, address)?;
+    let now = env.now();
+    let revoked = store.transact(|ledger| {
+        let revoked = ledger.remove_user(address, now)?;
+        ledger.record_event(now, "user-removed", address.as_str(), &json!({ "revoked": revoked.len() }))?;
+        Ok::<_, LedgerError>(revoked)
+    })?;
+    for certificate in live(&inventory, address) {
+        store.remove_passphrase(Passphrase::Device(address, &certificate.device))?;
+        store.remove_handout(address, &certificate.device)?;
+    }
+    store.remove_passphrase(Passphrase::Account(address))?;
+    session::refresh(&wanted, &store)?;
+    let mut text = format!("removed {address} and took {} off the trust list\n", certificates(revoked.len()));
+    text.push_str("to shut the account at once, install `credentials` and run: smtpctl update table credentials\n");
+    text.push_str(&how_to_activate(&wanted, &store, "the certificates are refused"));
+    let leads = wanted.site.aliases.iter().filter(|alias| alias.targets.contains(address));
+    for alias in leads {
+        text.push_str(&format!("the alias {} still leads to {address}: change it in postseal.toml\n", alias.address));
+    }
+    let serials: Vec<String> = revoked.iter().map(ToString::to_string).collect();
+    Ok(Report::fine(text, json!({ "address": address, "revoked": serials })))
+}
+
+fn certificates(count: usize) -> String {
+    if count == 1 { "1 certificate".to_owned() } else { format!("{count} certificates") }
+}
+
+fn known(inventory: &Inventory, address: &MailAddress) -> Result<(), Failure> {
+    if inventory.users.iter().any(|user| user.address == *address) {
+        return Ok(());
+    }
+    let near = did_you_mean(address.as_str(), inventory.users.iter().map(|user| user.address.as_str()));
+    let help = near
+        .map_or_else(|| "see who there is: postseal user list".to_owned(), |near| format!("did you mean `{near}`?"));
+    Err(Failure::input("user-unknown", format!("there is no user `{address}`"), help))
+}

@@ -1,0 +1,96 @@
+//! The only door to the outside: clock, randomness, keys, the environment, the terminal. Tests bring an `Env` of their own.
+#![expect(clippy::disallowed_methods, reason = "this is the door that the others must use")]
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use ring::rand::SecureRandom as _;
+use time::OffsetDateTime;
+
+use crate::keys::{self, KeyError, KeyKind, PrivateKey};
+use crate::secret::Secret;
+
+/// What the program asks of its surroundings.
+pub trait Env {
+    /// Returns the time in UTC, in whole seconds: certificates hold no finer.
+    fn now(&self) -> OffsetDateTime;
+
+    /// Returns random octets fit for keys.
+    fn random(&self, count: usize) -> io::Result<Secret>;
+
+    /// Makes a key pair.
+    fn generate_key(&self, kind: KeyKind) -> Result<PrivateKey, KeyError>;
+
+    /// Returns a variable of the environment.
+    fn variable(&self, name: &str) -> Option<String>;
+
+    /// Tells whether a person reads standard output.
+    fn output_is_terminal(&self) -> bool;
+
+    /// Tells whether a person reads standard error and can be asked on the terminal.
+    fn person_is_there(&self) -> bool;
+
+    /// Asks the person for a secret, without echo.
+    fn ask_secret(&self, prompt: &str) -> io::Result<Secret>;
+
+    /// Writes data to standard output.
+    fn print(&self, text: &str) -> io::Result<()>;
+
+    /// Says something on standard error.
+    fn talk(&self, text: &str) -> io::Result<()>;
+
+    /// Lets time pass, as while another postseal works.
+    fn wait(&self, length: Duration);
+}
+
+/// The real surroundings.
+#[derive(Debug)]
+pub struct System;
+
+impl Env for System {
+    fn now(&self) -> OffsetDateTime {
+        let now = OffsetDateTime::now_utc();
+        now.replace_nanosecond(0).unwrap_or(now)
+    }
+
+    fn random(&self, count: usize) -> io::Result<Secret> {
+        let mut octets = vec![0; count];
+        let filled = ring::rand::SystemRandom::new().fill(&mut octets);
+        filled.map_err(|_| io::Error::other("the system gave no random octets"))?;
+        Ok(Secret::new(octets))
+    }
+
+    fn generate_key(&self, kind: KeyKind) -> Result<PrivateKey, KeyError> {
+        keys::generate(kind)
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn output_is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
+    fn person_is_there(&self) -> bool {
+        io::stdin().is_terminal() && io::stderr().is_terminal()
+    }
+
+    fn ask_secret(&self, prompt: &str) -> io::Result<Secret> {
+        rpassword::prompt_password(prompt).map(Secret::from)
+    }
+
+    fn print(&self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
+
+    fn talk(&self, text: &str) -> io::Result<()> {
+        io::stderr().lock().write_all(text.as_bytes())
+    }
+
+    fn wait(&self, length: Duration) {
+        std::thread::sleep(length);
+    }
+}
