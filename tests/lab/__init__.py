@@ -14,23 +14,30 @@ It needs root, Linux, and the packages of tests/install. See `lab.lab.Lab` for t
 """
 
 from lab.client import Client, Reply, compose
-from lab.dkim import Signature, Txt, verify, zone_txt
+from lab.dkim import Signature, Txt, verdicts, verify, zone_txt
 from lab.host import Daemon, DaemonFailed, Host, wait_until
 from lab.lab import Lab
 from lab.manifest import Entry, read_manifest
+from lab.site import DOMAIN, HOST, SIGNED, Person, Site
 
 __all__ = [
+    "DOMAIN",
+    "HOST",
+    "SIGNED",
     "Client",
     "Daemon",
     "DaemonFailed",
     "Entry",
     "Host",
     "Lab",
+    "Person",
     "Reply",
     "Signature",
+    "Site",
     "Txt",
     "compose",
     "read_manifest",
+    "verdicts",
     "verify",
     "wait_until",
     "zone_txt",

@@ -8,6 +8,10 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,35 @@ def compose(
     ).encode()
 
 
+class Connection(smtplib.SMTP):
+    """A client's end of a connection, which tells why the server refused."""
+
+    def send(self, s: str | Buffer) -> None:
+        """As smtplib does; but when writing fails, the server's alert is still to be read, and that says why."""
+        assert self.sock
+        try:
+            self.sock.sendall(s.encode() if isinstance(s, str) else s)
+        except OSError:
+            self.sock.recv(1)
+            raise
+
+
+def tls_context(
+    client: Client | None = None, tls: ssl.TLSVersion | None = None, server_ca: Path | None = None
+) -> ssl.SSLContext:
+    """What a client agrees to: `tls` is the one version; without `server_ca` the server's certificate is unchecked."""
+    context = ssl.create_default_context(cafile=str(server_ca) if server_ca else None)
+    if not server_ca:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if tls:
+        context.minimum_version = context.maximum_version = tls
+        if tls < ssl.TLSVersion.TLSv1_2:
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    if client:
+        context.load_cert_chain(client.certificate, client.key)
+    return context
+
+
 def submit(
     address: tuple[str, int],
     source: str,
@@ -57,14 +90,8 @@ def submit(
 
     `tls` admits exactly that version; without `server_ca` the server's certificate is not checked.
     """
-    context = ssl.create_default_context(cafile=str(server_ca) if server_ca else None)
-    if not server_ca:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if tls:
-        context.minimum_version = context.maximum_version = tls
-    if client:
-        context.load_cert_chain(client.certificate, client.key)
-    smtp = smtplib.SMTP(local_hostname="client.far.test")
+    context = tls_context(client, tls, server_ca)
+    smtp = Connection(local_hostname="client.far.test")
 
     def secure() -> None:
         assert smtp.sock

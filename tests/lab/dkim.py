@@ -47,3 +47,8 @@ def zone_txt(text: str, origin: str) -> Txt:
         return b"".join(next(iter(found)).strings) if found else None
 
     return txt
+
+
+def verdicts(message: bytes, txt: Txt) -> list[tuple[str, str, str]]:
+    """Domain, algorithm and `valid` or the problem of each signature, sorted."""
+    return sorted((one.domain, one.algorithm, "valid" if one.valid else one.problem) for one in verify(message, txt))

@@ -8,6 +8,7 @@ import signal
 import smtplib
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -33,11 +34,13 @@ options {{ directory "/run/named"; pid-file none; listen-on {{ {address}; }}; li
 controls {{ }};
 """
 
-# Everything is for its own mailbox: the far server accepts mail for any name.
+# The far server keeps mail for any name, except that its own people's mail to example.com goes where MX says.
 FAR_CONF = f"""
 table far {{ "@" = vmail }}
 listen on {FAR} port 25 hostname mx.far.test
 action sink maildir "/var/vmail/%{{rcpt.domain:lowercase}}/%{{rcpt.user:lowercase}}" virtual <far>
+action out relay
+match from socket for domain "example.com" action out
 match from any for any action sink
 """
 
@@ -163,7 +166,7 @@ class Lab:
             self.mx, "dovecot", "dovecot", "-F", "-c", "/etc/dovecot/lab.conf", ready=self._lmtp_answers
         )
         self.smtpd = Daemon(self.mx, "smtpd", "smtpd", "-d", ready=lambda: self._greets(MX4))
-        self.daemons = (self.named, self.far_smtpd, self.rspamd, self.dovecot, self.smtpd)
+        self.daemons: tuple[Daemon, ...] = (self.named, self.far_smtpd, self.rspamd, self.dovecot, self.smtpd)
 
     def install(self, root: Path, manifest: Path | list[Entry]) -> None:
         """Installs a rendered tree over the one that is there, and restarts nothing."""
@@ -255,6 +258,27 @@ class Lab:
                 server_ca=self.server_ca,
             )
 
+    @contextlib.contextmanager
+    def session(
+        self, port: int, *, client: Client | None = None, start_tls: bool = False, ipv6: bool = False
+    ) -> Iterator[smtplib.SMTP]:
+        """A connection from the client's address to say single commands on; 465 has TLS from the first byte."""
+        context = mail_client.tls_context(client, server_ca=self.server_ca)
+        smtp = mail_client.Connection(local_hostname="client.far.test")
+        with self.far.network():
+            plain = socket.create_connection((MX6 if ipv6 else MX4, port), 20, (CLIENT6 if ipv6 else CLIENT4, 0))
+        try:
+            smtp.sock = context.wrap_socket(plain, server_hostname=self.server_name) if port == 465 else plain
+            assert smtp.getreply()[0] == 220
+            smtp.ehlo()
+            if start_tls:
+                assert smtp.docmd("STARTTLS")[0] == 220
+                smtp.sock, smtp.file = context.wrap_socket(plain, server_hostname=self.server_name), None
+                smtp.ehlo()
+            yield smtp
+        finally:
+            smtp.close()
+
     def inbox(self, address: str) -> list[bytes]:
         """The messages in a mailbox: of the far server for far.test, else of the host under test."""
         return [file.read_bytes() for file in self._home(address).inbox(address)]
@@ -268,6 +292,20 @@ class Lab:
         for file in files:
             file.unlink()
         return messages
+
+    def arrived(self, address: str, message: bytes, seconds: float = 15) -> bytes:
+        """Waits for one message, known by its Message-ID, and takes it out of the mailbox."""
+        [identity] = [line for line in message.splitlines() if line.lower().startswith(b"message-id:")]
+        found: list[Path] = []
+
+        def look() -> bool:
+            found.extend(file for file in self._home(address).inbox(address) if identity in file.read_bytes())
+            return bool(found)
+
+        wait_until(look, f"a message for {address}", seconds)
+        mail = found[0].read_bytes()
+        found[0].unlink()
+        return mail
 
     def _home(self, address: str) -> Host:
         return self.far if address.endswith("@far.test") else self.mx
