@@ -450,12 +450,18 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
     pairs.map(|pair| if let [high, low] = pair { Some(digit(*high)? << 4 | digit(*low)?) } else { None }).collect()
 }
 
+/// Tells whether a character is seen as nothing, or turns the text around it (Unicode general category Cf, and line separators).
+pub fn is_hidden(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// Returns the text as it may stand in a message: control and bidirectional characters escaped, at most 80 characters.
 pub fn shown(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars().take(80) {
-        let hidden =
-            matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        let hidden = is_hidden(c);
         if c.is_control() || hidden { out.extend(c.escape_default()) } else { out.push(c) }
     }
     if text.chars().nth(80).is_some() {
@@ -545,6 +551,6 @@ mod tests {
 
     #[test]
     fn hidden_characters_are_shown_escaped() {
-        assert_eq!(shown("a\u{202e}b\n\0"), "a\\u{202e}b\\n\\u{0}");
+        assert_eq!(shown("a\u{202e}b\u{2028}\n\0"), "a\\u{202e}b\\u{2028}\\n\\u{0}");
     }
 }

@@ -112,7 +112,7 @@ fn ca_passphrase(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Resul
 
 /// Reads a passphrase from a file: its content without the last line end.
 pub(super) fn read_passphrase(file: &Utf8Path) -> Result<Secret, Failure> {
-    let read = crate::store::files::read_secret(file)?;
+    let read = crate::store::files::read_given_secret(file)?;
     let Some(content) = read else {
         return Err(Failure::input(
             "no-such-file",

@@ -71,6 +71,10 @@ fn check(
             ));
         }
     }
+    if address.local_part().contains('+') {
+        let help = "mail to NAME+TAG goes to the mailbox NAME: leave the + out, or add such an address with --sender";
+        return Err(Failure::input("user-has-tag", format!("`{address}` has a tag, and no mailbox of its own"), help));
+    }
     if site.aliases.iter().any(|alias| alias.address == *address) {
         let help = "take it out of [aliases] in postseal.toml, or choose another address";
         return Err(Failure::input("user-is-alias", format!("`{address}` is an alias"), help));
@@ -118,7 +122,14 @@ pub(super) fn make_user(
 ) -> Result<Added, Failure> {
     let now = env.now();
     let address = new.order.address;
-    let is_new = !store.inventory()?.users.iter().any(|user| user.address == *address);
+    let inventory = store.inventory()?;
+    let known = inventory.users.iter().find(|user| user.address == *address);
+    let is_new = known.is_none();
+    let mut senders = known.map_or_else(Vec::new, |user| user.senders.clone());
+    senders.extend_from_slice(new.senders);
+    senders.retain(|sender| sender != address);
+    senders.sort();
+    senders.dedup();
     let sets_password = site.accounts == Accounts::Managed && (is_new || new.chosen.is_some());
     let mail = if sets_password { Some(mail_password(env, new.chosen.clone(), address, store)?) } else { None };
     let client = make::client(env, ca, &new.order, store)?;
@@ -126,9 +137,7 @@ pub(super) fn make_user(
         if is_new {
             ledger.add_user(address, now)?;
         }
-        if is_new || !new.senders.is_empty() {
-            ledger.set_senders(address, new.senders)?;
-        }
+        ledger.set_senders(address, &senders)?;
         if let Some((_, hash)) = &mail {
             ledger.set_password(address, hash)?;
         }

@@ -16,7 +16,7 @@ use crate::dns::zone;
 use crate::inventory::{DkimState, Inventory, ServerCertificate};
 use crate::platform::Layout;
 use crate::records;
-use crate::site::{Accounts, CertificateSource, Host, Site, SmtpdConf};
+use crate::site::{Accounts, Alias, CertificateSource, Host, Site, SmtpdConf};
 use crate::tree::{Class, Content, Entry, Stored, Tree};
 use quote::Syntax;
 
@@ -52,6 +52,7 @@ static BUILTIN: &[(&str, &str)] = templates![
     "rspamd/local.d/dmarc.conf",
     "rspamd/local.d/force_actions.conf",
     "rspamd/local.d/milter_headers.conf",
+    "rspamd/local.d/regexp.conf",
     "rspamd/local.d/settings.conf",
     "rspamd/local.d/worker-controller.inc",
     "rspamd/local.d/worker-normal.inc",
@@ -75,6 +76,7 @@ pub fn builtin_templates() -> &'static [(&'static str, &'static str)] {
 /// Renders every file of every host and every zone. An override, name and text, stands in for the built-in template of its
 /// name.
 pub fn render(site: &Site, inventory: &Inventory, overrides: &[(String, String)]) -> Result<Tree, RenderError> {
+    refuse_alias_of_user(site, inventory)?;
     let templates = Templates::new(overrides)?;
     let mut entries = Vec::new();
     for host in &site.hosts {
@@ -93,6 +95,16 @@ pub fn render(site: &Site, inventory: &Inventory, overrides: &[(String, String)]
         });
     }
     Ok(Tree::new(entries))
+}
+
+/// One address has one meaning in OpenSMTPD's table: an alias would silently take a user's mail away.
+fn refuse_alias_of_user(site: &Site, inventory: &Inventory) -> Result<(), RenderError> {
+    let is_user = |alias: &&Alias| inventory.users.binary_search_by(|user| user.address.cmp(&alias.address)).is_ok();
+    site.aliases.iter().find(is_user).map_or(Ok(()), |alias| {
+        let message = format!("the alias `{}` is a user's own address", alias.address);
+        let help = "take it out of [aliases] in postseal.toml";
+        Err(Diagnostic::error("alias-is-user", message, help).into())
+    })
 }
 
 /// Returns the newest certificate issued for the host, if it needs one.

@@ -66,7 +66,7 @@ fn line(is_default: bool, setting: &str) -> String {
 
 /// Returns a line with a remark behind it.
 fn remarked(is_default: bool, setting: &str, remark: &str) -> String {
-    format!("{:<35}# {remark}\n", line(is_default, setting).trim_end())
+    format!("{:<34} # {remark}\n", line(is_default, setting).trim_end())
 }
 
 fn accounts(accounts: &Accounts) -> String {

@@ -44,6 +44,9 @@ pub enum StoreError {
     /// There is no site here, or only the committed part of one.
     #[error("`{0}` does not exist; run `postseal init`, or bring the directory back from a backup")]
     NoState(Utf8PathBuf),
+    /// What should hold a password or passphrase is too large for one.
+    #[error("`{0}` is longer than 4096 octets; name a file that holds the secret only")]
+    NoSecret(Utf8PathBuf),
     /// A link, a device or a directory stands where a file should.
     #[error("`{0}` is no regular file; put the file itself there")]
     NotAFile(Utf8PathBuf),
@@ -252,6 +255,27 @@ pub fn read_secret(path: &Utf8Path) -> Result<Option<Secret>, StoreError> {
     file.read_to_end(&mut bytes).map_err(&doing)?;
     Ok(Some(Secret::new(bytes)))
 }
+
+/// Returns the secret that the user named a file for, or none if it is missing: a pipe from a password manager is as good as a
+/// file, and who may read it is the user's business. More than 4 KiB is no secret that a person has.
+pub fn read_given_secret(path: &Utf8Path) -> Result<Option<Secret>, StoreError> {
+    let doing = while_doing("read", path);
+    let file = match File::open(path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(&doing)?,
+    };
+    // Room for all of it at once: a buffer that grows leaves copies behind.
+    let mut bytes = Vec::with_capacity(GIVEN_SECRET_LIMIT + 2);
+    file.take(GIVEN_SECRET_LIMIT as u64 + 1).read_to_end(&mut bytes).map_err(&doing)?;
+    let secret = Secret::new(bytes);
+    if secret.expose().len() > GIVEN_SECRET_LIMIT {
+        return Err(StoreError::NoSecret(path.to_owned()));
+    }
+    Ok(Some(secret))
+}
+
+/// In octets.
+const GIVEN_SECRET_LIMIT: usize = 4096;
 
 /// Refuses what others than the owner may read, write or enter.
 pub(super) fn refuse_readable(path: &Utf8Path, metadata: &fs::Metadata) -> Result<(), StoreError> {
