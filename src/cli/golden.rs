@@ -79,8 +79,11 @@ pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Resu
         let help = "bless where a person looks at it, and commit golden/; or use --force";
         return Err(Failure::input("bless-in-ci", "CI=true: nobody would see what is accepted here", help));
     }
-    let (wanted, store) = session::write(env, site)?;
-    let tree = wanted.render(&store.inventory()?)?;
+    let directory = session::directory(site);
+    // Without a ledger, as in a clone, `postseal.lock` tells what exists, and nobody else writes here.
+    let store = if directory.has_state()? { Some(session::write(env, site)?.1) } else { None };
+    let wanted = Wanted::read(&directory)?;
+    let tree = wanted.render(&show::inventory(site)?)?;
     let rendered = plan::public_files(&tree);
     if let Some(path) = rendered.iter().find(|(_, text)| plan::holds_secret(text)).map(|(path, _)| path) {
         let help = "a template of yours copies a secret into a public file; take it out";
@@ -90,14 +93,16 @@ pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Resu
             help,
         ));
     }
-    let before = golden(store.site())?.unwrap_or_default();
+    let before = golden(&directory)?.unwrap_or_default();
     let difference = plan::difference(&before, &rendered);
-    store.site().write_golden(&rendered)?;
-    session::refresh(&wanted, &store)?;
+    directory.write_golden(&rendered)?;
+    if let Some(store) = &store {
+        session::refresh(&wanted, store)?;
+    }
     let text = format!(
         "{}\nblessed {}/; commit it together with postseal.lock\n",
         difference.summary(),
-        session::shown(&store, "golden")
+        directory.path("golden")
     );
     let changes: Vec<_> = difference
         .changes

@@ -74,11 +74,11 @@ pub(super) fn ca(site: Option<&Utf8Path>, pem: bool) -> Result<Report, Failure> 
     let text = if pem {
         ca.certificate.clone()
     } else {
-        let names = seen.permitted.join(", ");
+        let names: Vec<&str> = seen.permitted.iter().map(|name| name.strip_prefix("dns:").unwrap_or(name)).collect();
         columns(&[
             vec!["subject".to_owned(), seen.subject.clone()],
             vec!["valid".to_owned(), format!("{} until {}", day(seen.not_before), day(seen.not_after))],
-            vec!["signs for".to_owned(), names],
+            vec!["servers".to_owned(), names.join(", ")],
             vec!["sha-256".to_owned(), colons(&fingerprint)],
         ])
     };

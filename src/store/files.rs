@@ -42,7 +42,9 @@ pub enum StoreError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// There is no site here, or only the committed part of one.
-    #[error("`{0}` does not exist; run `postseal init`, or bring the directory back from a backup")]
+    #[error(
+        "`{0}` does not exist; go to the site's directory or name it with --site, or make a site: postseal init DOMAIN"
+    )]
     NoState(Utf8PathBuf),
     /// What should hold a password or passphrase is too large for one.
     #[error("`{0}` is longer than 4096 octets; name a file that holds the secret only")]
