@@ -323,7 +323,7 @@ fn without_a_ledger_the_message_says_how_to_get_one() {
     let (_guard, site) = scratch();
     let error = Store::open(site.clone()).unwrap_err().to_string();
     assert!(
-        error.ends_with("does not exist; run `postseal init`, or bring the directory back from a backup"),
+        error.ends_with("or make a site: postseal init DOMAIN"),
         "{error}"
     );
     assert!(!site.has_state().unwrap());
