@@ -12,7 +12,7 @@ use crate::cli::session::{self, Wanted};
 use crate::cli::show;
 use crate::env::Env;
 use crate::plan::{self, Difference};
-use crate::store::Store;
+use crate::store::{SiteDir, Store};
 
 /// `render`
 pub(super) fn render(env: &dyn Env, site: Option<&Utf8Path>) -> Result<Report, Failure> {
@@ -41,9 +41,37 @@ pub(super) fn diff(site: Option<&Utf8Path>) -> Result<Report, Failure> {
         return Err(Failure::input("no-golden", "there is no golden/ to compare with", help));
     };
     let stale = directory.has_state()? && Store::open(directory.clone())?.lock_is_stale()?;
-    let rendered = plan::public_files(&wanted.render(&show::inventory(site)?)?);
+    let rendered = rendered(&wanted, &directory, site)?;
+    no_secret(&rendered, RENDERED)?;
+    no_secret(
+        &golden,
+        "take it out of golden/ and out of what was committed, and make it anew: others may have read it",
+    )?;
     let difference = plan::difference(&golden, &rendered);
     Ok(report(&difference, stale).warn(&wanted.warnings))
+}
+
+/// What to do about a secret in a rendered file.
+const RENDERED: &str = "a template of yours copies a secret into a public file; take it out";
+
+/// Returns the public files as they are rendered now. A clone that lacks `postseal.lock` knows no key: what is rendered from
+/// it is not what the site is.
+fn rendered(
+    wanted: &Wanted,
+    directory: &SiteDir,
+    site: Option<&Utf8Path>,
+) -> Result<BTreeMap<Utf8PathBuf, String>, Failure> {
+    if !directory.has_state()? && directory.lock()?.is_none() {
+        let help = "commit it where the ledger is, and bring it here; or make a site: postseal init DOMAIN";
+        return Err(Failure::input("no-lock", "there is neither state/ nor postseal.lock", help));
+    }
+    Ok(plan::public_files(&wanted.render(&show::inventory(site)?)?))
+}
+
+/// Refuses files that hold a secret, before any of them is written or shown.
+fn no_secret(files: &BTreeMap<Utf8PathBuf, String>, help: &str) -> Result<(), Failure> {
+    let Some((path, _)) = files.iter().find(|(_, text)| plan::holds_secret(text)) else { return Ok(()) };
+    Err(Failure::secret("secret-in-golden", format!("`{path}` holds a private key or a password hash"), help))
 }
 
 fn report(difference: &Difference, stale: bool) -> Report {
@@ -64,7 +92,7 @@ fn report(difference: &Difference, stale: bool) -> Report {
 }
 
 /// Returns the files of `golden/`, or none before the first `bless`. What is no text is compared as what it can be shown as.
-fn golden(directory: &crate::store::SiteDir) -> Result<Option<BTreeMap<Utf8PathBuf, String>>, Failure> {
+fn golden(directory: &SiteDir) -> Result<Option<BTreeMap<Utf8PathBuf, String>>, Failure> {
     let items = directory.golden()?;
     Ok(items.map(|items| {
         let files = items.into_iter().filter(|(path, _)| path != ".gitattributes");
@@ -83,16 +111,8 @@ pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Resu
     // Without a ledger, as in a clone, `postseal.lock` tells what exists, and nobody else writes here.
     let store = if directory.has_state()? { Some(session::write(env, site)?.1) } else { None };
     let wanted = Wanted::read(&directory)?;
-    let tree = wanted.render(&show::inventory(site)?)?;
-    let rendered = plan::public_files(&tree);
-    if let Some(path) = rendered.iter().find(|(_, text)| plan::holds_secret(text)).map(|(path, _)| path) {
-        let help = "a template of yours copies a secret into a public file; take it out";
-        return Err(Failure::secret(
-            "secret-in-golden",
-            format!("`{path}` holds a private key or a password hash"),
-            help,
-        ));
-    }
+    let rendered = rendered(&wanted, &directory, site)?;
+    no_secret(&rendered, RENDERED)?;
     let before = golden(&directory)?.unwrap_or_default();
     let difference = plan::difference(&before, &rendered);
     directory.write_golden(&rendered)?;
