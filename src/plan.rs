@@ -70,9 +70,10 @@ pub fn public_files(tree: &Tree) -> BTreeMap<Utf8PathBuf, String> {
     public.chain(tree.manifests()).collect()
 }
 
-/// Tells whether a text holds a private key in PEM or a password hash of crypt(3).
+/// Tells whether a text holds a private key in PEM or a password hash, of crypt(3) or of Rspamd's controller.
 pub fn holds_secret(text: &str) -> bool {
-    let hash = |line: &str| ["$2a$", "$2b$", "$2y$", "$5$", "$6$", "$y$"].iter().any(|scheme| line.contains(scheme));
+    let schemes = ["$1$", "$2$", "$2a$", "$2b$", "$2y$", "$5$", "$6$", "$7$", "$y$", "$argon2", "$scrypt$", "$pbkdf2"];
+    let hash = |line: &str| schemes.iter().any(|scheme| line.contains(scheme));
     text.contains("PRIVATE KEY-----") || text.lines().any(hash)
 }
 
@@ -132,6 +133,7 @@ mod tests {
     fn secrets_are_found_and_public_keys_are_not() {
         assert!(holds_secret("-----BEGIN PRIVATE KEY-----\n"));
         assert!(holds_secret("alice@example.com:$2b$10$abc\n"));
+        assert!(holds_secret("password = \"$2$abc$def\";\n"));
         assert!(!holds_secret("v=DKIM1; k=rsa; p=MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A\n-----BEGIN CERTIFICATE-----\n"));
     }
 

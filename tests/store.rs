@@ -322,10 +322,7 @@ fn a_state_directory_that_others_may_enter_is_refused() {
 fn without_a_ledger_the_message_says_how_to_get_one() {
     let (_guard, site) = scratch();
     let error = Store::open(site.clone()).unwrap_err().to_string();
-    assert!(
-        error.ends_with("or make a site: postseal init DOMAIN"),
-        "{error}"
-    );
+    assert!(error.ends_with("or make a site: postseal init DOMAIN"), "{error}");
     assert!(!site.has_state().unwrap());
 }
 

@@ -109,8 +109,12 @@ pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Resu
     }
     let directory = session::directory(site);
     // Without a ledger, as in a clone, `postseal.lock` tells what exists, and nobody else writes here.
-    let store = if directory.has_state()? { Some(session::write(env, site)?.1) } else { None };
+    let mut store = if directory.has_state()? { Some(session::write(env, site)?.1) } else { None };
     let wanted = Wanted::read(&directory)?;
+    if let Some(store) = &mut store {
+        // A domain that is blessed without its keys would differ with the next render.
+        make::missing_dkim_keys(env, &wanted.site, store)?;
+    }
     let rendered = rendered(&wanted, &directory, site)?;
     no_secret(&rendered, RENDERED)?;
     let before = golden(&directory)?.unwrap_or_default();
@@ -129,5 +133,5 @@ pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Resu
         .iter()
         .map(|change| json!({ "path": change.path.as_str(), "kind": change.kind.as_str() }))
         .collect();
-    Ok(Report::fine(text, json!({ "changes": changes, "identical": difference.identical })))
+    Ok(Report::fine(text, json!({ "changes": changes, "identical": difference.identical })).warn(&wanted.warnings))
 }
