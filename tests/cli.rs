@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 fn at_noon() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     // A test lies in PROFILE/deps/.
-    test.ancestors().nth(2).unwrap().join("examples").join("postseal-at-noon")
+    let program = test.ancestors().nth(2).unwrap().join("examples").join("postseal-at-noon");
+    assert!(program.exists(), "run `cargo test` without --all-targets, or `cargo build --examples` before");
+    program
 }
 
 fn transcripts() -> Vec<PathBuf> {

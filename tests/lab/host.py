@@ -86,6 +86,9 @@ class Host:
             self._init.stdin.close()
             for process in (self._init, *self._spawned):
                 process.wait()
+            for pipe in (self._init.stdout, self._init.stderr):
+                if pipe:
+                    pipe.close()
 
     # Files
 

@@ -125,6 +125,21 @@ def test_an_envelope_sender_that_is_not_the_logins_is_refused(lab: Lab, alice: P
     assert (reply.accepted, reply.code) == (False, 530) and "Sender rejected" in reply.text, reply
 
 
+@pytest.mark.parametrize("sender", ["bob@example.com", "x@example.com", "sales@far.test", "xsales@example.com"])
+def test_a_listed_sender_address_lets_no_other_pass(lab: Lab, carol: Person, sender: str) -> None:
+    reply = carol.send(lab, "dave@far.test", compose(sender, "dave@far.test"), sender=sender)
+    assert (reply.accepted, reply.code) == (False, 530), reply
+
+
+@pytest.mark.parametrize(("sender", "written"), [("carol", "sales"), ("sales", "carol")])
+def test_two_addresses_of_ones_own_are_not_mixed_in_one_mail(
+    lab: Lab, carol: Person, sender: str, written: str
+) -> None:
+    message = compose(f"{written}@example.com", "dave@far.test")
+    reply = carol.send(lab, "dave@far.test", message, sender=f"{sender}@example.com")
+    assert (reply.stage, reply.code) == ("data", 550), reply
+
+
 @pytest.mark.parametrize(
     "written",
     [
