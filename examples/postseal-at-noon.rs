@@ -25,8 +25,9 @@ impl Env for Noon {
         System.generate_key(kind)
     }
 
-    fn variable(&self, name: &str) -> Option<String> {
-        System.variable(name)
+    /// A transcript is the same in CI.
+    fn variable(&self, _name: &str) -> Option<String> {
+        None
     }
 
     fn output_is_terminal(&self) -> bool {

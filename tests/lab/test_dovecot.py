@@ -21,11 +21,17 @@ service anvil {
 }
 """
 
+# README.md has this line taken out, for it would ask PAM first.
+AUTH_CONF, PAM = "/etc/dovecot/conf.d/10-auth.conf", "!include auth-system.conf.ext"
+
 
 @pytest.fixture(scope="module")
 def dovecot_lab(site: Site) -> Iterator[Lab]:
     """A laboratory of this module's own, whose Dovecot has Debian's configuration and the block of README.md."""
     with site.lab() as lab:
+        with_pam = lab.mx.path(AUTH_CONF).read_text()
+        assert PAM in with_pam.splitlines()
+        lab.mx.write(AUTH_CONF, with_pam.replace(PAM, f"#{PAM}"))
         lab.mx.write("/etc/dovecot/local.conf", FOR_THE_TEST + code_block("service lmtp"))
         lab.dovecot.command = ("dovecot", "-F")
         lab.start()
