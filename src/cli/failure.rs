@@ -75,9 +75,11 @@ impl From<StoreError> for Failure {
             text.split_once("; ").unwrap_or((&text, "look at the place named, and run the command again"));
         match error {
             StoreError::Text(diagnostic) => Self::Input(vec![*diagnostic]),
-            StoreError::HoldsSite(_) | StoreError::NoSecret(_) | StoreError::NoState(_) | StoreError::Occupied(_) => {
-                Self::input("site", problem, mend)
-            }
+            StoreError::HoldsSite(_)
+            | StoreError::LedgerLost(_)
+            | StoreError::NoSecret(_)
+            | StoreError::NoState(_)
+            | StoreError::Occupied(_) => Self::input("site", problem, mend),
             StoreError::Ledger(_) => Self::work("ledger", problem, mend),
             _ => Self::work("store", problem, mend),
         }

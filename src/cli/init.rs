@@ -17,10 +17,10 @@ use crate::diag::Source;
 use crate::env::Env;
 use crate::inventory::DkimKey;
 use crate::keys::KeyKind;
-use crate::names::{DeviceName, HostName, MailAddress};
+use crate::names::{DeviceName, HostName, MailAddress, hex};
 use crate::secret::Secret;
 use crate::site::{self, Accounts, CertificateSource, InitAnswers, Site, starting_settings};
-use crate::store::{Passphrase, SiteDir, Writer};
+use crate::store::{Passphrase, SiteDir, Staged, Writer};
 
 /// How long the first user's certificate is valid.
 const FIRST_USER_DAYS: u16 = 365;
@@ -53,11 +53,12 @@ pub(super) fn init(env: &dyn Env, place: Option<&Utf8Path>, args: &Init) -> Resu
     }
     let given = args.ca_passphrase_file.as_deref().map(make::read_passphrase).transpose()?;
     let wanted = Wanted { site, templates: Vec::new(), warnings };
-    let mut store = Writer::stage(&target, |pause| env.wait(pause))?;
+    let suffix = hex(&make::octets::<8>(env)?);
+    let mut store = Staged::new(&target, &suffix, |pause| env.wait(pause))?;
     let made = make_all(env, &wanted, args, given, &mut store)?;
     store.write_settings(&settings)?;
     session::refresh(&wanted, &store)?;
-    store.settle(&target)?;
+    store.settle()?;
     Ok(report(&target, args, &wanted.site, &made))
 }
 
@@ -160,7 +161,7 @@ fn report(target: &SiteDir, args: &Init, site: &Site, made: &Made) -> Report {
         let what = if user.mail_password.is_some() { "certificate, mail password" } else { "certificate" };
         rows.push(vec!["user".to_owned(), address.to_string(), format!("{what}, until {}", user.certificate)]);
     }
-    let mut text = format!("made the site {}/\n", target.path("").as_str().trim_end_matches('/'));
+    let mut text = format!("made the site {}/\n", target.root().as_str().trim_end_matches('/'));
     for line in columns(&rows).lines() {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {line}");
@@ -170,7 +171,7 @@ fn report(target: &SiteDir, args: &Init, site: &Site, made: &Made) -> Report {
         let _ = writeln!(text, "  {}. {step}", number + 1);
     }
     let json = json!({
-        "site": target.path("").as_str(),
+        "site": target.root().as_str(),
         "ca_not_after": made.ca_until.to_string(),
         "dkim": made.dkim.iter().map(|key| key.selector.as_str()).collect::<Vec<_>>(),
         "user": args.user,
@@ -194,7 +195,12 @@ fn next_steps(target: &SiteDir, args: &Init, site: &Site, made: &Made) -> Vec<St
             "install {files}/ on {} as the README shows, then:\n     {}; {}",
             host.name, layout.restart_rspamd, layout.restart_smtpd
         ));
-        if host.addresses.is_empty() {
+        if site.domain_of(&host.name).is_none() {
+            steps.push(format!(
+                "publish the addresses of {0} in its own zone, and: {0}. TXT \"v=spf1 a -all\"",
+                host.name
+            ));
+        } else if host.addresses.is_empty() {
             steps.push(format!(
                 "write the addresses of {} into {}, then: postseal render",
                 host.name,

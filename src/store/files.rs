@@ -41,6 +41,9 @@ pub enum StoreError {
     /// The ledger refused or failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The ledger is missing or empty, beside other parts of a site.
+    #[error("`{0}` is missing or empty, though there is a site; bring state/ back from a backup")]
+    LedgerLost(Utf8PathBuf),
     /// There is no site here, or only the committed part of one.
     #[error(
         "`{0}` does not exist; go to the site's directory or name it with --site, or make a site: postseal init DOMAIN"
@@ -53,7 +56,7 @@ pub enum StoreError {
     #[error("`{0}` is no regular file; put the file itself there")]
     NotAFile(Utf8PathBuf),
     /// A new site needs a place where nothing is.
-    #[error("`{0}` is not empty; make the site in an empty directory or a new one")]
+    #[error("`{0}` is in the way of a new site; choose another directory, or move it away")]
     Occupied(Utf8PathBuf),
     /// A path would leave the directory that it belongs below.
     #[error("`{0}` is no plain relative path; refused")]

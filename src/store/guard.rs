@@ -22,9 +22,7 @@ impl SiteLock {
     pub(super) fn acquire(state: &Utf8Path, mut wait: impl FnMut(Duration)) -> Result<Self, StoreError> {
         let path = state.join("lock");
         let doing = while_doing("lock", &path);
-        // Never truncated, never removed: who waits must hold the same file.
-        let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = open.map_err(&doing)?;
+        let file = open(&path)?;
         let mut waited = Duration::ZERO;
         loop {
             match file.try_lock() {
@@ -36,6 +34,23 @@ impl SiteLock {
             waited += PAUSE;
         }
     }
+
+    /// Takes the lock in a state directory if nobody holds it.
+    pub(super) fn try_acquire(state: &Utf8Path) -> Result<Option<Self>, StoreError> {
+        let path = state.join("lock");
+        let file = open(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(while_doing("lock", &path)(source)),
+        }
+    }
+}
+
+/// Never truncated, never removed: who waits must hold the same file.
+fn open(path: &Utf8Path) -> Result<File, StoreError> {
+    let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    open.map_err(while_doing("lock", path))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use self::guard::SiteLock;
 pub use self::keys::Passphrase;
 use self::ledger::{Ledger, LedgerError, Transaction};
 pub use self::site_dir::SiteDir;
+pub use self::stage::Staged;
 pub use self::trees::{TreeItem, TreeItems};
 
 /// A site with its ledger and keys, for reading.
@@ -43,11 +44,15 @@ impl Store {
     pub fn open(site: SiteDir) -> Result<Self, StoreError> {
         let state = checked_state(&site)?;
         let path = state.join("ledger.sqlite");
-        if files::exists(&path)? {
-            Ok(Self { ledger: Ledger::open(&path)?, site })
-        } else {
-            Err(StoreError::NoState(path))
+        if !files::exists(&path)? {
+            return Err(StoreError::LedgerLost(path));
         }
+        let store = Self { ledger: Ledger::open(&path)?, site };
+        // What a full disk or a bad restore leaves looks like a new site; to go on would make other keys under old names.
+        if files::exists(&store.site.path("postseal.lock"))? && store.ledger.is_empty()? {
+            return Err(StoreError::LedgerLost(path));
+        }
+        Ok(store)
     }
 
     /// Returns the directory.

@@ -65,6 +65,9 @@ impl SiteDir {
                 }
                 if item.kind == ItemKind::Directory {
                     left.push(item.path);
+                } else if item.kind == ItemKind::Other {
+                    // A link could lead to a secret.
+                    return Err(StoreError::NotAFile(item.path));
                 } else {
                     let name = item.path.strip_prefix(&top).unwrap_or(&item.path).to_owned();
                     found.extend(source(item.path)?.map(|source| (name, source)));
