@@ -61,6 +61,11 @@ pub fn hash(password: &Secret, salt: [u8; 16]) -> Result<Secret, bcrypt::BcryptE
     Ok(Secret::from(parts.format_for_version(bcrypt::Version::TwoB)))
 }
 
+/// Tells whether a password has that bcrypt hash.
+pub fn opens(password: &Secret, hash: &str) -> bool {
+    bcrypt::verify(password.expose(), hash).unwrap_or(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

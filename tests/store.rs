@@ -351,3 +351,38 @@ fn debug_shows_no_secret() {
     let shown = format!("{writer:?} {refused:?} {:?}", writer.ledger().credentials());
     assert!(!shown.contains("$2b$") && !shown.contains("hunter2"), "{shown}");
 }
+
+#[test]
+fn a_password_counts_only_once_its_hash_is_recorded() {
+    let (_guard, site) = scratch();
+    let mut writer = create(&site);
+    let hash = |text| postseal::password::hash(&secret(text), [7; 16]).unwrap();
+    let kept = |site: &SiteDir| Store::open(site.clone()).unwrap().passphrase(Passphrase::Account(&alice())).unwrap();
+    writer.transact(|tx| tx.add_user(&alice(), NOW)).unwrap();
+    writer.put_pending_password(&alice(), &secret("the first one")).unwrap();
+    writer.transact(|tx| tx.set_password(&alice(), &hash("the first one"))).unwrap();
+    // Killed before it was settled: the next run does it.
+    drop(writer);
+    let writer = open(&site);
+    assert_eq!(kept(&site), Some(secret("the first one")));
+    // Killed before the hash was recorded: the old one stays.
+    writer.put_pending_password(&alice(), &secret("the second one")).unwrap();
+    drop(writer);
+    drop(open(&site));
+    assert_eq!(kept(&site), Some(secret("the first one")));
+    assert!(!site.path("state/password.pending").exists());
+}
+
+#[test]
+fn an_empty_ledger_beside_a_lock_is_no_new_site() {
+    let (_guard, site) = scratch();
+    let mut writer = create(&site);
+    fill(&mut writer);
+    drop(writer);
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(site.path(format!("state/ledger.sqlite{end}")));
+    }
+    fs::write(site.path("state/ledger.sqlite"), "").unwrap();
+    let error = Store::open(site).unwrap_err().to_string();
+    assert!(error.ends_with("bring state/ back from a backup"), "{error}");
+}

@@ -60,19 +60,24 @@ pub(super) fn read(site: Option<&Utf8Path>) -> Result<(Wanted, Store), Failure> 
 pub(super) fn write(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(Wanted, Writer), Failure> {
     let directory = directory(site);
     Wanted::read(&directory)?;
+    let store = writer(env, directory.clone())?;
+    // Read again: while this run waited, somebody may have changed them.
+    let wanted = Wanted::read(&directory)?;
+    wanted.render(&store.inventory()?)?;
+    Ok((wanted, store))
+}
+
+/// Opens a site's ledger for writing, once nobody else does, whatever the settings say.
+pub(super) fn writer(env: &dyn Env, directory: SiteDir) -> Result<Writer, Failure> {
     let mut told = false;
-    let store = Writer::open(directory.clone(), |pause| {
+    Ok(Writer::open(directory, |pause| {
         if !told {
             // That nobody can be told is no reason not to wait.
             let _ = env.talk("postseal: waiting for another postseal that works on this site\n");
             told = true;
         }
         env.wait(pause);
-    })?;
-    // Read again: while this run waited, somebody may have changed them.
-    let wanted = Wanted::read(&directory)?;
-    wanted.render(&store.inventory()?)?;
-    Ok((wanted, store))
+    })?)
 }
 
 /// Renders what the ledger says now, and brings `out/` and `postseal.lock` up to date. Returns whether they changed.

@@ -9,7 +9,7 @@ use crate::cli::make::{self, ClientOrder, SiteCa};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::cli::show::day;
-use crate::diag::did_you_mean;
+use crate::diag::{Diagnostic, did_you_mean};
 use crate::env::Env;
 use crate::inventory::{CertificateStatus, ClientCertificate, Inventory};
 use crate::names::{DeviceName, MailAddress};
@@ -145,6 +145,9 @@ pub(super) fn make_user(
         let detail = json!({ "device": new.order.device, "serial": client.recorded.serial.to_string() });
         ledger.record_event(now, "client-certificate-issued", address.as_str(), &detail)
     })?;
+    if mail.is_some() {
+        store.settle_password()?;
+    }
     Ok(Added {
         certificate: day(client.recorded.not_after),
         p12_password: client.password,
@@ -166,7 +169,7 @@ fn mail_password(
     let hash = password::hash(&password, make::octets(env)?).map_err(|error| {
         Failure::work("bcrypt", format!("the password could not be hashed: {error}"), "report this as a bug")
     })?;
-    store.put_passphrase(Passphrase::Account(address), &password)?;
+    store.put_pending_password(address, &password)?;
     Ok((password, hash))
 }
 
@@ -221,6 +224,7 @@ pub(super) fn passwd(env: &dyn Env, site: Option<&Utf8Path>, args: &UserPasswd) 
         ledger.set_password(&args.address, &hash)?;
         ledger.record_event(now, "password-set", args.address.as_str(), &json!({}))
     })?;
+    store.settle_password()?;
     session::refresh(&wanted, &store)?;
     let place = store.passphrase_path(Passphrase::Account(&args.address));
     let shown =
@@ -232,10 +236,14 @@ pub(super) fn passwd(env: &dyn Env, site: Option<&Utf8Path>, args: &UserPasswd) 
     Ok(Report::fine(text, json!({ "address": args.address, "password_file": place.as_str() })))
 }
 
-/// `user remove`
+/// `user remove`. A lost device cannot wait for settings to be mended: the ledger comes first, then what follows from it.
 pub(super) fn remove(env: &dyn Env, site: Option<&Utf8Path>, address: &MailAddress) -> Result<Report, Failure> {
-    let (wanted, mut store) = session::write(env, site)?;
+    let mut store = session::writer(env, session::directory(site))?;
     let inventory = store.inventory()?;
+    if !inventory.users.iter().any(|user| user.address == *address) && store.forget_user(address)? {
+        let text = format!("{address} was removed before; cleared away what was left of their handout and passwords\n");
+        return Ok(Report::fine(text, json!({ "address": address, "revoked": [] })));
+    }
     known(&inventory, address)?;
     let now = env.now();
     let revoked = store.transact(|ledger| {
@@ -243,12 +251,12 @@ pub(super) fn remove(env: &dyn Env, site: Option<&Utf8Path>, address: &MailAddre
         ledger.record_event(now, "user-removed", address.as_str(), &json!({ "revoked": revoked.len() }))?;
         Ok::<_, LedgerError>(revoked)
     })?;
-    for certificate in live(&inventory, address) {
-        store.remove_passphrase(Passphrase::Device(address, &certificate.device))?;
-        store.remove_handout(address, &certificate.device)?;
-    }
-    store.remove_passphrase(Passphrase::Account(address))?;
-    session::refresh(&wanted, &store)?;
+    store.forget_user(address)?;
+    let refreshed = Wanted::read(store.site()).and_then(|wanted| {
+        session::refresh(&wanted, &store)?;
+        Ok(wanted)
+    });
+    let wanted = refreshed.map_err(|failure| recorded_only(address, failure))?;
     let mut text = format!("removed {address} and took {} off the trust list\n", certificates(revoked.len()));
     text.push_str("to shut the account at once, install `credentials` and run: smtpctl update table credentials\n");
     text.push_str(&how_to_activate(&wanted, &store, "the certificates are refused"));
@@ -257,7 +265,16 @@ pub(super) fn remove(env: &dyn Env, site: Option<&Utf8Path>, address: &MailAddre
         text.push_str(&format!("the alias {} still leads to {address}: change it in postseal.toml\n", alias.address));
     }
     let serials: Vec<String> = revoked.iter().map(ToString::to_string).collect();
-    Ok(Report::fine(text, json!({ "address": address, "revoked": serials })))
+    Ok(Report::fine(text, json!({ "address": address, "revoked": serials })).warn(&wanted.warnings))
+}
+
+/// Says that the removal counts, though nothing could be rendered from it.
+fn recorded_only(address: &MailAddress, failure: Failure) -> Failure {
+    let Failure::Input(mut diagnostics) = failure else { return failure };
+    let message = format!("{address} is removed and revoked in the ledger, but out/ still admits them");
+    let help = "mend what is named here, then: postseal render, and install it";
+    diagnostics.push(Diagnostic::error("not-rendered", message, help));
+    Failure::Input(diagnostics)
 }
 
 fn certificates(count: usize) -> String {

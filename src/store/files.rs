@@ -213,6 +213,12 @@ pub fn remove_dir(path: &Utf8Path) -> Result<(), StoreError> {
     }
 }
 
+/// Moves a file or directory to a name on the same file system, for good.
+pub(super) fn rename(from: &Utf8Path, to: &Utf8Path) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(while_doing("move", from))?;
+    sync_directory(parent(to))
+}
+
 /// Tells whether something of that name exists, be it a link that leads nowhere.
 pub fn exists(path: &Utf8Path) -> Result<bool, StoreError> {
     match fs::symlink_metadata(path) {

@@ -87,6 +87,45 @@ impl Writer {
         files::remove_file(&of.path(&self.state()))
     }
 
+    /// Keeps a mail password whose hash is about to be recorded. The one that counts until then stays.
+    pub fn put_pending_password(&self, address: &MailAddress, password: &Secret) -> Result<(), StoreError> {
+        let mut text = Vec::with_capacity(address.as_str().len() + 1 + password.expose().len());
+        text.extend_from_slice(address.as_str().as_bytes());
+        text.push(b'\n');
+        text.extend_from_slice(password.expose());
+        files::write_atomic(&self.pending_password(), Secret::new(text).expose(), 0o600)
+    }
+
+    /// Makes the pending password the one that counts if its hash is recorded, or else drops it; without one it does nothing.
+    pub fn settle_password(&self) -> Result<(), StoreError> {
+        let path = self.pending_password();
+        let Some(pending) = files::read_secret(&path)? else { return Ok(()) };
+        let text = pending.expose_str().and_then(|text| text.split_once('\n'));
+        if let Some((Ok(address), password)) = text.map(|(address, password)| (address.parse(), password)) {
+            let password = Secret::new(password.as_bytes().to_vec());
+            if self.ledger().opens(&address, &password)? {
+                self.put_passphrase(Passphrase::Account(&address), &password)?;
+            }
+        }
+        files::remove_file(&path)
+    }
+
+    /// Removes a person's handouts and passwords. Returns whether there were any.
+    pub fn forget_user(&self, address: &MailAddress) -> Result<bool, StoreError> {
+        let name = address.path_component();
+        let mut found = false;
+        for directory in [self.site().path("handout").join(&name), self.state().join("passwords").join(&name)] {
+            found |= files::exists(&directory)?;
+            files::remove_dir(&directory)?;
+        }
+        Ok(found)
+    }
+
+    /// One at a time: whoever writes holds the site's lock.
+    fn pending_password(&self) -> Utf8PathBuf {
+        self.state().join("password.pending")
+    }
+
     /// Writes a file of what a person is given for a device.
     pub fn write_handout(
         &self,

@@ -145,7 +145,9 @@ impl Writer {
         for name in ["out", "golden"] {
             trees::recover(&store.site.path(name))?;
         }
-        Ok(Self { store, _lock: lock })
+        let writer = Self { store, _lock: lock };
+        writer.settle_password()?;
+        Ok(writer)
     }
 
     /// Runs a mutation of the ledger as a whole or not at all. The closure may be run more than once.

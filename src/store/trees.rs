@@ -45,9 +45,9 @@ pub(super) fn replace_tree(directory: &Utf8Path, mode: u32, items: &TreeItems) -
     }
     sync_below(&new, &wanted)?;
     if there {
-        rename(directory, &old)?;
+        files::rename(directory, &old)?;
     }
-    rename(&new, directory)?;
+    files::rename(&new, directory)?;
     files::remove_dir(&old)?;
     Ok(true)
 }
@@ -58,7 +58,7 @@ pub(super) fn recover(directory: &Utf8Path) -> Result<(), StoreError> {
     if !files::exists(directory)? && files::exists(&old)? {
         // The old one is moved away only when the new one is whole.
         let whole = if files::exists(&new)? { &new } else { &old };
-        rename(whole, directory)?;
+        files::rename(whole, directory)?;
     }
     files::remove_dir(&new)?;
     files::remove_dir(&old)
@@ -117,11 +117,6 @@ fn sync_below(top: &Utf8Path, items: &TreeItems) -> Result<(), StoreError> {
         files::sync_directory(&top.join(path))?;
     }
     files::sync_directory(top)
-}
-
-fn rename(from: &Utf8Path, to: &Utf8Path) -> Result<(), StoreError> {
-    fs::rename(from, to).map_err(while_doing("move", from))?;
-    files::sync_directory(files::parent(to))
 }
 
 /// The name keeps to the pattern `.postseal-*` of `.gitignore`.

@@ -12,7 +12,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::inventory::Inventory;
-use crate::names::{Digest, Serial, shown};
+use crate::names::{Digest, MailAddress, Serial, shown};
+use crate::password;
 use crate::secret::Secret;
 
 pub use self::read::{ClientPem, Event, RecordedCa};
@@ -133,6 +134,14 @@ impl Ledger {
     /// Returns the credentials table: a line `ADDRESS:HASH` for every account that has a password.
     pub fn credentials(&self) -> Result<Secret, LedgerError> {
         read::credentials(&self.sql)
+    }
+
+    /// Tells whether the password opens the account: its hash is the recorded one.
+    pub fn opens(&self, address: &MailAddress, password: &Secret) -> Result<bool, LedgerError> {
+        let credentials = self.credentials()?;
+        let lines = credentials.expose_str().unwrap_or_default().lines();
+        let hash = lines.filter_map(|line| line.split_once(':')).find(|(login, _)| *login == address.as_str());
+        Ok(hash.is_some_and(|(_, hash)| password::opens(password, hash)))
     }
 
     /// Returns the list that daemons trust: the twins of all live certificates by serial, or else the placeholder's.
