@@ -401,3 +401,25 @@ fn a_lock_that_is_older_than_the_ledger_is_a_difference() {
     assert_eq!(text(&postseal(&site, &["render"])).0, 0);
     assert_eq!(text(&postseal(&site, &["diff"])).0, 0);
 }
+
+#[test]
+fn what_state_keeps_is_neither_blessed_nor_shown() {
+    let (_guard, site) = blessed();
+    let password = fs::read_to_string(site.join("state/passwords/alice@example.com/password")).unwrap();
+    fs::create_dir_all(site.join("templates/rspamd/local.d")).unwrap();
+    fs::write(site.join("templates/rspamd/local.d/dmarc.conf"), format!("# {password}\n")).unwrap();
+    for command in ["bless", "diff"] {
+        let (code, out, err) = text(&postseal(&site, &[command]));
+        assert_eq!(code, 4, "{command}: {err}");
+        assert!(!out.contains(&password) && !err.contains(&password), "{command}");
+    }
+}
+
+#[test]
+fn control_characters_of_golden_do_not_reach_the_terminal() {
+    let (_guard, site) = plain();
+    replace(&site.join("golden/dns/example.com.zone"), "; ", "; \u{1b}[2J\u{202e}");
+    let (code, out, _) = text(&postseal(&site, &["diff"]));
+    assert_eq!(code, 1);
+    assert!(out.contains("\\u{1b}[2J\\u{202e}") && !out.contains('\u{1b}'), "{out}");
+}

@@ -12,6 +12,7 @@ use crate::cli::session::{self, Wanted};
 use crate::cli::show;
 use crate::env::Env;
 use crate::plan::{self, Difference};
+use crate::secret::Secret;
 use crate::store::{SiteDir, Store};
 
 /// `render`
@@ -42,9 +43,10 @@ pub(super) fn diff(site: Option<&Utf8Path>) -> Result<Report, Failure> {
     };
     let stale = directory.has_state()? && Store::open(directory.clone())?.lock_is_stale()?;
     let rendered = rendered(&wanted, &directory, site)?;
-    no_secret(&rendered, RENDERED)?;
+    no_secret(&rendered, &directory, RENDERED)?;
     no_secret(
         &golden,
+        &directory,
         "take it out of golden/ and out of what was committed, and make it anew: others may have read it",
     )?;
     let difference = plan::difference(&golden, &rendered);
@@ -69,13 +71,20 @@ fn rendered(
 }
 
 /// Refuses files that hold a secret, before any of them is written or shown.
-fn no_secret(files: &BTreeMap<Utf8PathBuf, String>, help: &str) -> Result<(), Failure> {
-    let Some((path, _)) = files.iter().find(|(_, text)| plan::holds_secret(text)) else { return Ok(()) };
-    Err(Failure::secret("secret-in-golden", format!("`{path}` holds a private key or a password hash"), help))
+///
+/// Where there is state/, what it keeps is looked for too: as it is, in hexadecimal and in base64.
+fn no_secret(files: &BTreeMap<Utf8PathBuf, String>, directory: &SiteDir, help: &str) -> Result<(), Failure> {
+    let stored = if directory.has_state()? { Store::open(directory.clone())?.secret_texts()? } else { Vec::new() };
+    let holds = |text: &str| {
+        let kept = |secret: &Secret| secret.expose_str().is_some_and(|secret| text.contains(secret));
+        plan::holds_secret(text) || stored.iter().any(kept)
+    };
+    let Some((path, _)) = files.iter().find(|(_, text)| holds(text)) else { return Ok(()) };
+    Err(Failure::secret("secret-in-golden", format!("`{path}` holds a private key, a password or its hash"), help))
 }
 
 fn report(difference: &Difference, stale: bool) -> Report {
-    let mut text: String = difference.changes.iter().map(|change| change.unified.as_str()).collect();
+    let mut text: String = difference.changes.iter().map(|change| visible(&change.unified)).collect();
     if stale {
         text.push_str("postseal.lock is older than the ledger; bring it up to date: postseal render\n");
     }
@@ -91,12 +100,29 @@ fn report(difference: &Difference, stale: bool) -> Report {
     Report { exit_code: if differs { DIFFERS } else { 0 }, ..Report::fine(text, json) }
 }
 
-/// Returns the files of `golden/`, or none before the first `bless`. What is no text is compared as what it can be shown as.
+/// Golden may come from a stranger's pull request: what would move the cursor or turn the text is escaped.
+fn visible(text: &str) -> String {
+    let plain = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || crate::names::is_hidden(c));
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+        if plain(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_default());
+        }
+        shown
+    })
+}
+
+/// Returns the files of `golden/`, or none before the first `bless`.
 fn golden(directory: &SiteDir) -> Result<Option<BTreeMap<Utf8PathBuf, String>>, Failure> {
     let items = directory.golden()?;
     Ok(items.map(|items| {
         let files = items.into_iter().filter(|(path, _)| path != ".gitattributes");
-        let text = |content: &crate::secret::Secret| String::from_utf8_lossy(content.expose()).into_owned();
+        // What is no text is told apart, and never shown.
+        let text = |content: &Secret| match content.expose_str() {
+            Some(text) => text.to_owned(),
+            None => format!("(no text: {})\n", crate::names::Digest::of(content.expose())),
+        };
         files.filter_map(|(path, item)| Some((path, text(&item.content?)))).collect()
     }))
 }
@@ -116,7 +142,7 @@ pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Resu
         make::missing_dkim_keys(env, &wanted.site, store)?;
     }
     let rendered = rendered(&wanted, &directory, site)?;
-    no_secret(&rendered, RENDERED)?;
+    no_secret(&rendered, &directory, RENDERED)?;
     let before = golden(&directory)?.unwrap_or_default();
     let difference = plan::difference(&before, &rendered);
     directory.write_golden(&rendered)?;

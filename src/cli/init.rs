@@ -12,7 +12,7 @@ use crate::cli::make::{self, ClientOrder, SiteCa};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::cli::show::day;
-use crate::cli::user::{Added, NewUser, make_user};
+use crate::cli::user::{Added, NewUser, make_user, refuse_tag};
 use crate::diag::Source;
 use crate::env::Env;
 use crate::inventory::DkimKey;
@@ -41,6 +41,7 @@ pub(super) fn init(env: &dyn Env, place: Option<&Utf8Path>, args: &Init) -> Resu
     // What init writes must read back: a wrong option is reported against the very line that it would have become.
     let source = Arc::new(Source { path: target.path("postseal.toml"), text: settings.clone() });
     let (site, warnings) = site::load(&[source]).map_err(Failure::Input)?;
+    args.user.as_ref().map_or(Ok(()), refuse_tag)?;
     if let Some(user) = &args.user
         && !site.has_domain(&user.domain())
     {

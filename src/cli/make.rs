@@ -100,7 +100,7 @@ fn ca_passphrase(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Resul
         return read_passphrase(file);
     }
     if let Some(kept) = store.passphrase(Passphrase::SiteCa)? {
-        return Ok(kept);
+        return Ok(without_line_end(&kept));
     }
     if env.person_is_there() {
         return Ok(env.ask_secret("passphrase of the site CA: ")?);
@@ -120,13 +120,28 @@ pub(super) fn read_passphrase(file: &Utf8Path) -> Result<Secret, Failure> {
             "name a file that holds the secret",
         ));
     };
-    let bytes = content.expose();
-    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    if bytes.is_empty() {
+    let secret = without_line_end(&content);
+    if secret.expose().is_empty() {
         return Err(Failure::input("empty-secret", format!("`{file}` is empty"), "write the secret into it"));
     }
-    Ok(Secret::new(bytes.to_vec()))
+    // OpenSSL reads one line of at most 1,023 octets; a terminal types UTF-8.
+    let is_line = secret.expose_str().is_some_and(|text| text.len() < 1024 && !text.chars().any(char::is_control));
+    if !is_line {
+        let message = format!("`{file}` does not hold one line of text in UTF-8");
+        return Err(Failure::input(
+            "secret-not-a-line",
+            message,
+            "write the secret as one line, at most 1023 octets long",
+        ));
+    }
+    Ok(secret)
+}
+
+/// An editor ends a file with a line end, which is no part of the secret.
+fn without_line_end(secret: &Secret) -> Secret {
+    let bytes = secret.expose();
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    Secret::new(bytes.strip_suffix(b"\r").unwrap_or(bytes).to_vec())
 }
 
 /// Issues the host's server certificate.
@@ -254,6 +269,8 @@ pub(super) fn client(env: &dyn Env, ca: &SiteCa, order: &ClientOrder<'_>, store:
         chain: &[&issued.issuing, &ca.certificate],
         friendly_name: &format!("{} {}", order.address, order.device),
     };
+    // What a killed run left there belongs to a certificate that nobody recorded.
+    store.remove_handout(order.address, order.device)?;
     let modern = (Protection::Modern, "");
     let forms = if order.apple { vec![modern, (Protection::Apple, "-apple")] } else { vec![modern] };
     for (protection, suffix) in forms {

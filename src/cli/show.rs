@@ -106,8 +106,7 @@ pub(super) fn day(moment: OffsetDateTime) -> Date {
 
 /// `dkim list`
 pub(super) fn dkim(site: Option<&Utf8Path>) -> Result<Report, Failure> {
-    let (_, store) = session::read(site)?;
-    let inventory = store.inventory()?;
+    let inventory = inventory(site)?;
     let keys = &inventory.dkim_keys;
     let row = |key: &crate::inventory::DkimKey| {
         let state = format!("{} since {}", key.state.as_str(), day(key.since));

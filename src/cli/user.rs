@@ -71,10 +71,7 @@ fn check(
             ));
         }
     }
-    if address.local_part().contains('+') {
-        let help = "mail to NAME+TAG goes to the mailbox NAME: leave the + out, or add such an address with --sender";
-        return Err(Failure::input("user-has-tag", format!("`{address}` has a tag, and no mailbox of its own"), help));
-    }
+    refuse_tag(address)?;
     if site.aliases.iter().any(|alias| alias.address == *address) {
         let help = "take it out of [aliases] in postseal.toml, or choose another address";
         return Err(Failure::input("user-is-alias", format!("`{address}` is an alias"), help));
@@ -83,6 +80,15 @@ fn check(
         let help = format!("name another device: postseal user add {address} --device NAME");
         let message = format!("`{address}` has a certificate for `{device}` until {}", day(live.not_after));
         return Err(Failure::input("device-taken", message, help));
+    }
+    Ok(())
+}
+
+/// OpenSMTPD and Dovecot take what follows a + for a tag.
+pub(super) fn refuse_tag(address: &MailAddress) -> Result<(), Failure> {
+    if address.local_part().contains('+') {
+        let help = "mail to NAME+TAG goes to the mailbox NAME: leave the + out, or add such an address with --sender";
+        return Err(Failure::input("user-has-tag", format!("`{address}` has a tag, and no mailbox of its own"), help));
     }
     Ok(())
 }
@@ -258,7 +264,12 @@ pub(super) fn remove(env: &dyn Env, site: Option<&Utf8Path>, address: &MailAddre
     });
     let wanted = refreshed.map_err(|failure| recorded_only(address, failure))?;
     let mut text = format!("removed {address} and took {} off the trust list\n", certificates(revoked.len()));
-    text.push_str("to shut the account at once, install `credentials` and run: smtpctl update table credentials\n");
+    text.push_str(match wanted.site.accounts {
+        Accounts::External { .. } => "take the login out of your own table too\n",
+        Accounts::Managed => {
+            "to shut the account at once, install `credentials` and run: smtpctl update table credentials\n"
+        }
+    });
     text.push_str(&how_to_activate(&wanted, &store, "the certificates are refused"));
     let leads = wanted.site.aliases.iter().filter(|alias| alias.targets.contains(address));
     for alias in leads {

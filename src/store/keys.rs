@@ -1,6 +1,8 @@
 //! Private keys, passphrases and handouts. A key lies under the digest of its content, so the ledger's word decides what a
 //! key is, and a key that was changed is noticed before it is used.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::names::{DeviceName, Digest, MailAddress};
@@ -51,6 +53,32 @@ impl Store {
     /// Returns where a passphrase lies or would lie.
     pub fn passphrase_path(&self, of: Passphrase<'_>) -> Utf8PathBuf {
         of.path(&self.state())
+    }
+
+    /// Returns what `state/` keeps, in the forms in which a text could hold it: passwords and passphrases as they are, in
+    /// hexadecimal and base64; of a key the first line of its base64.
+    pub fn secret_texts(&self) -> Result<Vec<Secret>, StoreError> {
+        let mut texts = Vec::new();
+        for item in files::list(&self.state().join("keys"))? {
+            let Some(key) = files::read_secret(&item.path)? else { continue };
+            let lines = key.expose_str().unwrap_or_default().lines();
+            let body = lines.filter(|line| !line.starts_with("-----")).find(|line| line.len() >= 40);
+            texts.extend(body.map(|line| Secret::from(line.to_owned())));
+        }
+        let mut files = vec![self.state().join("ca.passphrase")];
+        for person in files::list(&self.state().join("passwords"))? {
+            files.extend(files::list(&person.path)?.into_iter().map(|item| item.path));
+        }
+        for path in files {
+            let Some(secret) = files::read_secret(&path)? else { continue };
+            let bytes = secret.expose().trim_ascii_end();
+            texts.push(Secret::new(bytes.to_vec()));
+            texts.push(Secret::from(crate::names::hex(bytes)));
+            texts.push(Secret::from(BASE64_STANDARD_NO_PAD.encode(bytes)));
+        }
+        // A text of a few characters would be found by chance, an empty one everywhere.
+        texts.retain(|text| text.expose().len() >= 8);
+        Ok(texts)
     }
 
     /// Returns the directory of what a person is given for a device, made or not.
