@@ -1,5 +1,7 @@
 //! Why a command did not do its work, and the exit code that says so.
 
+use std::io::ErrorKind;
+
 use crate::diag::Diagnostic;
 use crate::keys::KeyError;
 use crate::pki::PkiError;
@@ -71,8 +73,11 @@ impl From<std::io::Error> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let text = error.to_string();
-        let (problem, mend) =
-            text.split_once("; ").unwrap_or((&text, "look at the place named, and run the command again"));
+        let (problem, mend) = match &error {
+            // A path may hold what else parts problem and mend.
+            StoreError::Io { source, .. } => (text.as_str(), io_mend(source.kind())),
+            _ => text.split_once("; ").unwrap_or((&text, "look at the place named, and run the command again")),
+        };
         match error {
             StoreError::Text(diagnostic) => Self::Input(vec![*diagnostic]),
             StoreError::HoldsSite(_)
@@ -83,6 +88,17 @@ impl From<StoreError> for Failure {
             StoreError::Ledger(_) => Self::work("ledger", problem, mend),
             _ => Self::work("store", problem, mend),
         }
+    }
+}
+
+/// Says what an administrator does about a refusal of the system.
+fn io_mend(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "make the directory that is missing, or name another place with --site",
+        ErrorKind::PermissionDenied => "run this as the user who owns the site, or at a place where you may write",
+        ErrorKind::QuotaExceeded | ErrorKind::StorageFull => "free some space, and run the command again",
+        ErrorKind::ReadOnlyFilesystem => "mount it for writing, or name another place with --site",
+        _ => "look at the place named, and run the command again",
     }
 }
 

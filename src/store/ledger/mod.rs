@@ -41,6 +41,9 @@ pub enum LedgerError {
         /// What it holds, and what that is not.
         what: String,
     },
+    /// There is no room to write.
+    #[error("the disk that holds state/ledger.sqlite is full; free some space, and run the command again")]
+    Full,
     /// The ledger was written by a newer program.
     #[error("the ledger has version {found} and this postseal knows {known} at most; use a newer postseal")]
     Newer {
@@ -67,6 +70,10 @@ impl From<rusqlite::Error> for LedgerError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged { what: format!("what SQLite cannot read ({error})") }
+            }
             Some(ErrorCode::ConstraintViolation) => {
                 let text = error.to_string();
                 Self::Refused(text.strip_prefix("CHECK constraint failed: ").unwrap_or(&text).to_owned())
