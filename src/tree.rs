@@ -55,6 +55,24 @@ pub enum Content {
     Stored(Stored, Option<Digest>),
 }
 
+/// Who reads a file, and when. The order is that of an installation: whatever it is interrupted after, each daemon finds
+/// what its configuration names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// A key or certificate under a name that is never used again; nothing reads it before a configuration names it.
+    Key,
+    /// Whom OpenSMTPD admits; read at its start.
+    TrustList,
+    /// A table of OpenSMTPD's; read at its start, and anew at `smtpctl update table`.
+    Table,
+    /// Rspamd's configuration; read at its start.
+    Rspamd,
+    /// OpenSMTPD's configuration; read at its start.
+    Smtpd,
+    /// A zone: it is published, on no host of the site.
+    Zone,
+}
+
 /// One file or directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -68,6 +86,8 @@ pub struct Entry {
     pub mode: u32,
     /// Who may see it.
     pub class: Class,
+    /// Who reads it.
+    pub part: Part,
     /// What it holds.
     pub content: Content,
 }
@@ -137,6 +157,7 @@ mod tests {
             group: "wheel".into(),
             mode: 0o644,
             class: Class::Public,
+            part: Part::Smtpd,
             content,
         };
         let tree = Tree::new(vec![

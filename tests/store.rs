@@ -16,7 +16,7 @@ use postseal::secret::Secret;
 use postseal::store::files::write_atomic;
 use postseal::store::ledger::{LedgerError, NewCertificate};
 use postseal::store::{Passphrase, SiteDir, Store, StoreError, Writer};
-use postseal::tree::{Class, Content, Entry, Stored, Tree};
+use postseal::tree::{Class, Content, Entry, Part, Stored, Tree};
 use time::OffsetDateTime;
 use time::macros::datetime;
 
@@ -49,7 +49,8 @@ fn laptop() -> DeviceName {
 }
 
 fn entry(path: &str, class: Class, content: Content) -> Entry {
-    Entry { path: path.into(), owner: "root".into(), group: "wheel".into(), mode: 0o640, class, content }
+    let part = Part::Smtpd;
+    Entry { path: path.into(), owner: "root".into(), group: "wheel".into(), mode: 0o640, class, part, content }
 }
 
 fn tree(key: Digest) -> Tree {

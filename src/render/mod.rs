@@ -17,7 +17,7 @@ use crate::inventory::{DkimState, Inventory, ServerCertificate};
 use crate::platform::Layout;
 use crate::records;
 use crate::site::{Accounts, Alias, CertificateSource, Host, Site, SmtpdConf};
-use crate::tree::{Class, Content, Entry, Stored, Tree};
+use crate::tree::{Class, Content, Entry, Part, Stored, Tree};
 use quote::Syntax;
 
 /// Why a site cannot be rendered.
@@ -91,6 +91,7 @@ pub fn render(site: &Site, inventory: &Inventory, overrides: &[(String, String)]
             group: "root".to_owned(),
             mode: 0o644,
             class: Class::Public,
+            part: Part::Zone,
             content: Content::Text(zone::write(&zone)),
         });
     }
@@ -146,8 +147,8 @@ impl HostTree<'_> {
         if let Some(certificate) = certificate {
             let chain = Content::Text(certificate.chain.clone());
             let key = Content::Stored(Stored::Key(certificate.key), Some(certificate.key));
-            entries.push(self.root_entry(&format!("{issued}.pem"), 0o644, Class::Public, chain));
-            entries.push(self.root_entry(&format!("{issued}.key"), 0o600, Class::Secret, key));
+            entries.push(self.root_entry(&format!("{issued}.pem"), 0o644, (Class::Public, Part::Key), chain));
+            entries.push(self.root_entry(&format!("{issued}.key"), 0o600, (Class::Secret, Part::Key), key));
         }
         Ok(())
     }
@@ -155,7 +156,8 @@ impl HostTree<'_> {
     /// Adds the directories that belong to postseal alone; those of the daemons' packages are there already.
     fn directories(&self, tls: bool, entries: &mut Vec<Entry>) {
         let Layout { smtpd_dir, rspamd_state, rspamd_group, .. } = self.layout;
-        let mut add = |path: &str, mode| entries.push(self.root_entry(path, mode, Class::Public, Content::Directory));
+        let what = (Class::Public, Part::Smtpd);
+        let mut add = |path: &str, mode| entries.push(self.root_entry(path, mode, what, Content::Directory));
         add(smtpd_dir, 0o755);
         if tls {
             add(&format!("{smtpd_dir}/tls"), 0o755);
@@ -164,7 +166,8 @@ impl HostTree<'_> {
             add(&format!("{smtpd_dir}/conf.d"), 0o755);
         }
         let keys = format!("{rspamd_state}/dkim");
-        entries.push(self.entry(&keys, rspamd_group, 0o750, Class::Public, Content::Directory));
+        let what = (Class::Public, Part::Rspamd);
+        entries.push(self.entry(&keys, rspamd_group, 0o750, what, Content::Directory));
     }
 
     fn public_files(&self, view: &view::Public, entries: &mut Vec<Entry>) -> Result<(), RenderError> {
@@ -172,7 +175,12 @@ impl HostTree<'_> {
         for (name, _) in BUILTIN {
             let Some(path) = self.public_path(name) else { continue };
             let text = self.templates.render(name, &context)?;
-            entries.push(self.root_entry(&path, 0o644, Class::Public, Content::Text(text)));
+            let part = match Syntax::of_template(name) {
+                Syntax::Ucl => Part::Rspamd,
+                Syntax::Smtpd => Part::Smtpd,
+                Syntax::Table => Part::Table,
+            };
+            entries.push(self.root_entry(&path, 0o644, (Class::Public, part), Content::Text(text)));
         }
         Ok(())
     }
@@ -199,7 +207,8 @@ impl HostTree<'_> {
         for table in ["mailboxes", "senders"] {
             let text = self.templates.render(&format!("smtpd/{table}"), &context)?;
             let path = format!("{}/{table}", self.layout.smtpd_dir);
-            entries.push(self.entry(&path, self.layout.smtpd_group, 0o640, Class::Private, Content::Text(text)));
+            let what = (Class::Private, Part::Table);
+            entries.push(self.entry(&path, self.layout.smtpd_group, 0o640, what, Content::Text(text)));
         }
         Ok(())
     }
@@ -208,27 +217,28 @@ impl HostTree<'_> {
     fn stored_files(&self, entries: &mut Vec<Entry>) {
         let Layout { smtpd_dir, smtpd_group, rspamd_group, rspamd_state, .. } = self.layout;
         let trust_list = Content::Stored(Stored::TrustList, self.inventory.trust_list);
-        entries.push(self.root_entry(&format!("{smtpd_dir}/clients.pem"), 0o644, Class::Private, trust_list));
+        let what = (Class::Private, Part::TrustList);
+        entries.push(self.root_entry(&format!("{smtpd_dir}/clients.pem"), 0o644, what, trust_list));
         if self.site.accounts == Accounts::Managed {
             let path = format!("{smtpd_dir}/credentials");
             let credentials = Content::Stored(Stored::Credentials, self.inventory.credentials);
-            entries.push(self.entry(&path, smtpd_group, 0o640, Class::Secret, credentials));
+            entries.push(self.entry(&path, smtpd_group, 0o640, (Class::Secret, Part::Table), credentials));
         }
         let keys = self.inventory.dkim_keys.iter();
         for key in keys.filter(|key| key.state == DkimState::Active && self.site.has_domain(&key.domain)) {
             let path = format!("{rspamd_state}/dkim/{}", dkim::key_file_name(key));
             let content = Content::Stored(Stored::Key(key.key), Some(key.key));
-            entries.push(self.entry(&path, rspamd_group, 0o640, Class::Secret, content));
+            entries.push(self.entry(&path, rspamd_group, 0o640, (Class::Secret, Part::Key), content));
         }
     }
 
-    fn root_entry(&self, path: &str, mode: u32, class: Class, content: Content) -> Entry {
-        self.entry(path, self.layout.root_group, mode, class, content)
+    fn root_entry(&self, path: &str, mode: u32, what: (Class, Part), content: Content) -> Entry {
+        self.entry(path, self.layout.root_group, mode, what, content)
     }
 
-    fn entry(&self, path: &str, group: &str, mode: u32, class: Class, content: Content) -> Entry {
+    fn entry(&self, path: &str, group: &str, mode: u32, (class, part): (Class, Part), content: Content) -> Entry {
         let path = Utf8PathBuf::from(format!("{}/root{path}", self.host.name));
-        Entry { path, owner: "root".to_owned(), group: group.to_owned(), mode, class, content }
+        Entry { path, owner: "root".to_owned(), group: group.to_owned(), mode, class, part, content }
     }
 }
 
