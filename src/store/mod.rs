@@ -5,6 +5,7 @@
 
 pub mod files;
 mod guard;
+mod installs;
 mod keys;
 pub mod ledger;
 pub mod lock;

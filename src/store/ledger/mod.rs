@@ -6,13 +6,14 @@
 mod read;
 mod transaction;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::inventory::Inventory;
-use crate::names::{Digest, MailAddress, Serial, shown};
+use crate::names::{Digest, HostName, MailAddress, Serial, shown};
 use crate::password;
 use crate::secret::Secret;
 
@@ -100,7 +101,7 @@ pub struct Ledger {
 const APPLICATION: i64 = 0x7073_654c;
 
 /// Leads from an empty file to the newest schema; the version of a ledger is the number of steps that it took.
-const STEPS: [&str; 1] = [include_str!("schema.sql")];
+const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("installed.sql")];
 
 impl Ledger {
     /// Opens the ledger in a file that exists; an empty file becomes an empty ledger.
@@ -170,6 +171,16 @@ impl Ledger {
     /// Returns all events, the oldest first.
     pub fn events(&self) -> Result<Vec<Event>, LedgerError> {
         read::events(&self.sql)
+    }
+
+    /// Returns path and digest of everything that was ever installed on a host below the root.
+    pub fn installed(&self, host: &HostName, root: &Utf8Path) -> Result<BTreeSet<(Utf8PathBuf, Digest)>, LedgerError> {
+        read::installed(&self.sql, host, root)
+    }
+
+    /// Returns the commands that an interrupted installation would have told the administrator to run, sorted.
+    pub fn due(&self, host: &HostName, root: &Utf8Path) -> Result<Vec<String>, LedgerError> {
+        read::due(&self.sql, host, root)
     }
 
     /// Tells whether nothing was ever recorded.

@@ -1,7 +1,8 @@
 //! What the ledger tells: the inventory and the two files that only the store holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use camino::{Utf8Path, Utf8PathBuf};
 use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 use time::OffsetDateTime;
 
@@ -9,7 +10,7 @@ use super::{LedgerError, digest, moment, parsed};
 use crate::inventory::{
     CertificateStatus, ClientCertificate, DkimAlgorithm, DkimKey, DkimState, Inventory, ServerCertificate, SiteCa, User,
 };
-use crate::names::{Digest, MailAddress, Serial};
+use crate::names::{Digest, HostName, MailAddress, Serial};
 use crate::secret::Secret;
 
 /// The live site CA, with what issuing needs.
@@ -193,6 +194,22 @@ pub(super) fn events(sql: &Connection) -> Result<Vec<Event>, LedgerError> {
             detail: parsed(&text(row, 3)?, "JSON text")?,
         })
     })
+}
+
+pub(super) fn installed(
+    sql: &Connection,
+    host: &HostName,
+    root: &Utf8Path,
+) -> Result<BTreeSet<(Utf8PathBuf, Digest)>, LedgerError> {
+    let query = "SELECT path, digest FROM installed WHERE host = ?1 AND root = ?2";
+    let found =
+        all(sql, query, [host.as_str(), root.as_str()], |row| Ok((text(row, 0)?.into(), digest(&text(row, 1)?)?)))?;
+    Ok(found.into_iter().collect())
+}
+
+pub(super) fn due(sql: &Connection, host: &HostName, root: &Utf8Path) -> Result<Vec<String>, LedgerError> {
+    let query = "SELECT command FROM due WHERE host = ?1 AND root = ?2 ORDER BY command";
+    all(sql, query, [host.as_str(), root.as_str()], |row| text(row, 0))
 }
 
 pub(super) fn is_empty(sql: &Connection) -> Result<bool, LedgerError> {

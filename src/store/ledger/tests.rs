@@ -218,7 +218,7 @@ fn a_newer_ledger_and_a_foreign_file_are_refused() {
         Ledger::prepare(sql).unwrap_err()
     };
     let newer = open(&format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 99"));
-    assert_eq!(newer, LedgerError::Newer { found: 99, known: 1 });
+    assert_eq!(newer, LedgerError::Newer { found: 99, known: 2 });
     assert_eq!(open("PRAGMA application_id = 77"), LedgerError::NotOurs);
     assert_eq!(open("PRAGMA user_version = 1"), LedgerError::NotOurs);
 }
@@ -231,4 +231,32 @@ fn a_value_that_is_not_of_its_kind_is_reported_not_trusted() {
         problem(ledger.inventory()),
         "the ledger holds `9223372036854775807`, which is no time; bring `state` back from a backup"
     );
+}
+
+#[test]
+fn a_ledger_of_the_first_version_gains_what_is_new_and_keeps_the_rest() {
+    let mut sql = Connection::open_in_memory().unwrap();
+    sql.execute_batch(STEPS[0]).unwrap();
+    sql.execute_batch(&format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 1")).unwrap();
+    sql.execute("INSERT INTO event (at, what, subject, detail) VALUES (0, 'made', 'x', '{}')", []).unwrap();
+    migrate(&mut sql).unwrap();
+    let ledger = Ledger { sql };
+    assert_eq!(ledger.events().unwrap().len(), 1);
+    let (host, root) = ("mail.example.com".parse().unwrap(), Utf8Path::new("/"));
+    assert!(ledger.installed(&host, root).unwrap().is_empty());
+}
+
+#[test]
+fn what_was_installed_is_known_for_its_host_and_root_alone() {
+    let (mut ledger, at) =
+        (Ledger::prepare(Connection::open_in_memory().unwrap()).unwrap(), OffsetDateTime::UNIX_EPOCH);
+    let (host, other): (HostName, HostName) = ("mx.example.com".parse().unwrap(), "mx2.example.com".parse().unwrap());
+    let file = (Utf8Path::new("/etc/smtpd.conf"), Digest::of(b"text"));
+    for _ in 0..2 {
+        ledger.transact(|transaction| transaction.record_installed(&host, "/".into(), file, at)).unwrap();
+    }
+    let found = ledger.installed(&host, "/".into()).unwrap();
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [(file.0.to_owned(), file.1)]);
+    assert!(ledger.installed(&other, "/".into()).unwrap().is_empty());
+    assert!(ledger.installed(&host, "/srv/root".into()).unwrap().is_empty());
 }

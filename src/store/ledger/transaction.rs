@@ -1,5 +1,6 @@
 //! What can be recorded. Each method is one fact; those of one closure come true together.
 
+use camino::Utf8Path;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use time::OffsetDateTime;
 
@@ -256,6 +257,36 @@ impl<'a> Transaction<'a> {
             Some(_) => format!("an active {} key of `{domain}`", algorithm.as_str()),
         };
         Err(LedgerError::AlreadyExists { what })
+    }
+
+    /// Records that a content is put on a host below the root: from then on a file that holds it is known to be ours. What is
+    /// recorded already stays as it is.
+    pub fn record_installed(
+        &mut self,
+        host: &HostName,
+        root: &Utf8Path,
+        (path, digest): (&Utf8Path, Digest),
+        at: OffsetDateTime,
+    ) -> Result<(), LedgerError> {
+        self.sql
+            .prepare_cached(
+                "INSERT OR IGNORE INTO installed (host, root, path, digest, since) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![host.as_str(), root.as_str(), path.as_str(), digest.to_string(), at.unix_timestamp()])?;
+        Ok(())
+    }
+
+    /// Records a command that is due on a host once its files are in place.
+    pub fn add_due(&mut self, host: &HostName, root: &Utf8Path, command: &str) -> Result<(), LedgerError> {
+        let values = params![host.as_str(), root.as_str(), command];
+        self.sql.execute("INSERT OR IGNORE INTO due (host, root, command) VALUES (?1, ?2, ?3)", values)?;
+        Ok(())
+    }
+
+    /// Records that the administrator is told what is due on a host.
+    pub fn forget_due(&mut self, host: &HostName, root: &Utf8Path) -> Result<(), LedgerError> {
+        self.sql.execute("DELETE FROM due WHERE host = ?1 AND root = ?2", params![host.as_str(), root.as_str()])?;
+        Ok(())
     }
 
     /// Records that something happened.
