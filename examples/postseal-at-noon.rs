@@ -4,7 +4,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use postseal::env::{Env, System};
+use postseal::env::{Env, Finished, Program, System};
 use postseal::keys::{KeyError, KeyKind, PrivateKey};
 use postseal::secret::Secret;
 use time::OffsetDateTime;
@@ -52,6 +52,10 @@ impl Env for Noon {
 
     fn wait(&self, length: std::time::Duration) {
         System.wait(length);
+    }
+
+    fn run(&self, program: &Program<'_>) -> io::Result<Finished> {
+        System.run(program)
     }
 }
 

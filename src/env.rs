@@ -2,6 +2,8 @@
 #![expect(clippy::disallowed_methods, reason = "this is the door that the others must use")]
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ring::rand::SecureRandom as _;
@@ -9,6 +11,28 @@ use time::OffsetDateTime;
 
 use crate::keys::{self, KeyError, KeyKind, PrivateKey};
 use crate::secret::Secret;
+
+/// A program to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program<'a> {
+    /// Its name; it is looked for in the system's own directories, whatever `PATH` says.
+    pub name: &'a str,
+    /// Its arguments: never a secret, for everybody sees them.
+    pub arguments: &'a [&'a str],
+    /// User and group to run as, without supplementary groups.
+    pub user: Option<(u32, u32)>,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Whether its exit code is 0.
+    pub success: bool,
+    /// What it wrote to standard output.
+    pub output: String,
+    /// What it wrote to standard error.
+    pub errors: String,
+}
 
 /// What the program asks of its surroundings.
 pub trait Env {
@@ -41,7 +65,13 @@ pub trait Env {
 
     /// Lets time pass, as while another postseal works.
     fn wait(&self, length: Duration);
+
+    /// Runs a program to its end, with an empty standard input and a plain environment; an error if it cannot be started.
+    fn run(&self, program: &Program<'_>) -> io::Result<Finished>;
 }
+
+/// Where the daemons' packages put their programs, ports and packages first.
+const SYSTEM_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The real surroundings.
 #[derive(Debug)]
@@ -92,5 +122,18 @@ impl Env for System {
 
     fn wait(&self, length: Duration) {
         std::thread::sleep(length);
+    }
+
+    fn run(&self, program: &Program<'_>) -> io::Result<Finished> {
+        let mut command = Command::new(program.name);
+        command.args(program.arguments).env_clear().envs([("PATH", SYSTEM_PATH), ("LC_ALL", "C")]);
+        command.stdin(Stdio::null()).current_dir("/");
+        if let Some((user, group)) = program.user {
+            command.uid(user).gid(group);
+        }
+        let output = command.output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (success, output, errors) = (output.status.success(), text(&output.stdout), text(&output.stderr));
+        Ok(Finished { success, output, errors })
     }
 }

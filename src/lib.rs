@@ -26,6 +26,9 @@ pub mod pki;
 pub mod records;
 pub mod render;
 pub mod plan;
+pub mod install;
 pub mod env;
 pub mod store;
+
+pub mod host;
 pub mod cli;

@@ -33,6 +33,10 @@ pub struct Layout {
     pub smtpd_user: &'static str,
     /// The group of that user.
     pub smtpd_group: &'static str,
+    /// Where OpenSMTPD looks for filters that are named without a path.
+    pub filter_dir: &'static str,
+    /// The authorities of the system: OpenSMTPD reads them at start for every TLS listener or relay without a `ca` of its own.
+    pub system_ca: &'static str,
     /// The group of root.
     pub root_group: &'static str,
     /// The directory that holds Rspamd's `local.d` and `override.d`.
@@ -140,6 +144,8 @@ static ALPINE: Layout = Layout {
     smtpd_dir: "/etc/smtpd/postseal",
     smtpd_user: "smtpd",
     smtpd_group: "smtpd",
+    filter_dir: "/usr/lib/opensmtpd",
+    system_ca: "/etc/ssl/certs/ca-certificates.crt",
     root_group: "root",
     rspamd_dir: "/etc/rspamd",
     rspamd_user: "rspamd",
@@ -161,6 +167,8 @@ static DEBIAN: Layout = Layout {
     smtpd_dir: "/etc/mail/postseal",
     smtpd_user: "opensmtpd",
     smtpd_group: "opensmtpd",
+    filter_dir: "/usr/libexec/opensmtpd",
+    system_ca: "/etc/ssl/certs/ca-certificates.crt",
     root_group: "root",
     rspamd_dir: "/etc/rspamd",
     rspamd_user: "_rspamd",
@@ -182,6 +190,8 @@ static FREEBSD: Layout = Layout {
     smtpd_dir: "/usr/local/etc/mail/postseal",
     smtpd_user: "_smtpd",
     smtpd_group: "_smtpd",
+    filter_dir: "/usr/local/libexec/opensmtpd",
+    system_ca: "/usr/local/share/certs/ca-root-nss.crt",
     root_group: "wheel",
     rspamd_dir: "/usr/local/etc/rspamd",
     rspamd_user: "rspamd",
@@ -203,6 +213,8 @@ static OPENBSD: Layout = Layout {
     smtpd_dir: "/etc/mail/postseal",
     smtpd_user: "_smtpd",
     smtpd_group: "_smtpd",
+    filter_dir: "/usr/local/libexec/smtpd",
+    system_ca: "/etc/ssl/cert.pem",
     root_group: "wheel",
     rspamd_dir: "/etc/rspamd",
     rspamd_user: "_rspamd",
@@ -240,6 +252,8 @@ mod tests {
             for path in [
                 row.smtpd_conf,
                 row.smtpd_dir,
+                row.filter_dir,
+                row.system_ca,
                 row.rspamd_dir,
                 row.rspamd_state,
                 row.rspamd_run,

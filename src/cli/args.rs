@@ -61,6 +61,13 @@ pub(super) enum Command {
     Diff,
     /// Accept what is rendered as golden/
     Bless(Bless),
+    /// Show what `apply` would do to a host (exit code 1 if there is something)
+    Plan(Install),
+    /// Install what is rendered on a host, as root: staged, checked, switched by rename
+    ///
+    /// Nothing is changed if a check fails, or if a file there is not what postseal wrote. The daemons are not restarted; what
+    /// must be told to them is printed.
+    Apply(Install),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions {
@@ -70,6 +77,23 @@ pub(super) enum Command {
     /// Print the manual page
     #[command(hide = true)]
     Man,
+}
+
+/// `plan` and `apply`
+#[derive(Debug, Args)]
+pub(super) struct Install {
+    /// The directory that stands for the host's root, as where another system is mounted
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(super) root: Utf8PathBuf,
+    /// Which host of the site it is [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    pub(super) host: Option<HostName>,
+    /// A file that postseal did not write and that is replaced; a copy is kept in state/kept/. May be given again
+    #[arg(long, value_name = "PATH")]
+    pub(super) adopt: Vec<AbsolutePath>,
+    /// A file that postseal did not write and that stays as it is; may be given again
+    #[arg(long, value_name = "PATH")]
+    pub(super) keep: Vec<AbsolutePath>,
 }
 
 /// `init`

@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use crate::diag::Diagnostic;
+use crate::host::HostError;
 use crate::keys::KeyError;
 use crate::pki::PkiError;
 use crate::store::StoreError;
@@ -16,6 +17,8 @@ pub(super) const DIFFERS: u8 = 1;
 pub(super) enum Failure {
     /// The command line or the settings are wrong: exit code 2, nothing was written.
     Input(Vec<Diagnostic>),
+    /// A check on the host failed, and nothing was changed there: exit code 1.
+    Check(Vec<Diagnostic>),
     /// The work could not be done: input or output, a missing program: exit code 3.
     Work(Box<Diagnostic>),
     /// A secret would have been written or shown: exit code 4.
@@ -44,6 +47,7 @@ impl Failure {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::BrokenPipe => 0,
+            Self::Check(_) => DIFFERS,
             Self::Input(_) => 2,
             Self::Work(_) => 3,
             Self::Secret(_) => 4,
@@ -54,7 +58,7 @@ impl Failure {
     pub(super) fn diagnostics(&self) -> &[Diagnostic] {
         match self {
             Self::BrokenPipe => &[],
-            Self::Input(diagnostics) => diagnostics,
+            Self::Check(diagnostics) | Self::Input(diagnostics) => diagnostics,
             Self::Work(diagnostic) | Self::Secret(diagnostic) => std::slice::from_ref(diagnostic.as_ref()),
         }
     }
@@ -99,6 +103,17 @@ fn io_mend(kind: ErrorKind) -> &'static str {
         ErrorKind::QuotaExceeded | ErrorKind::StorageFull => "free some space, and run the command again",
         ErrorKind::ReadOnlyFilesystem => "mount it for writing, or name another place with --site",
         _ => "look at the place named, and run the command again",
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        let text = error.to_string();
+        if let HostError::Io { source, .. } = &error {
+            return Self::work("host", text, io_mend(source.kind()));
+        }
+        let (problem, mend) = text.split_once("; ").unwrap_or((&text, "look at the host"));
+        Self::work("not-installed", problem, mend)
     }
 }
 

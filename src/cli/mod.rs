@@ -4,6 +4,7 @@ mod args;
 pub mod draw;
 mod failure;
 mod golden;
+mod host;
 mod init;
 mod make;
 mod report;
@@ -44,6 +45,7 @@ fn show_usage(env: &dyn Env, error: &clap::Error) -> u8 {
 
 fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command) -> Result<Report, Failure> {
     match command {
+        Command::Apply(install) => host::apply(env, site, install),
         Command::Bless(bless) => golden::bless(env, site, bless.force),
         Command::Ca(CaCommand::Show { pem }) => show::ca(site, *pem),
         Command::Completions { shell } => Ok(completions(*shell)),
@@ -52,6 +54,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command) -> Result<Rep
         Command::Dns(dns) => show::dns(site, dns.domain.as_ref()),
         Command::Init(init) => self::init::init(env, site, init),
         Command::Man => man(),
+        Command::Plan(install) => host::plan(env, site, install),
         Command::Render => golden::render(env, site),
         Command::User(UserCommand::Add(add)) => user::add(env, site, add),
         Command::User(UserCommand::List) => show::users(site, env.now()),

@@ -1,0 +1,303 @@
+//! `plan` and `apply`: what a host has, and what it should have.
+
+use std::collections::BTreeSet;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::json;
+
+use crate::cli::args::Install;
+use crate::cli::failure::{DIFFERS, Failure};
+use crate::cli::golden::visible;
+use crate::cli::report::{Report, columns};
+use crate::cli::session::{self, Wanted};
+use crate::diag::{Diagnostic, Severity, did_you_mean};
+use crate::env::Env;
+use crate::host::{self, Facts, Machine};
+use crate::install::{Action, Choices, Found, Installation, Step};
+use crate::inventory::Inventory;
+use crate::names::{AbsolutePath, Digest};
+use crate::site::{Host, Site};
+use crate::store::ledger::LedgerError;
+use crate::store::{Store, Writer};
+use crate::tree::Resolve as _;
+
+/// `plan`
+pub(super) fn plan(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> Result<Report, Failure> {
+    refuse_site_of_others(env, site)?;
+    let (wanted, store) = session::read(site)?;
+    let inventory = store.inventory()?;
+    let host = the_host(&wanted.site, args)?;
+    let machine = Machine::open(host, &args.root)?;
+    let installation = compare(&machine, &wanted, &store, &inventory, host, args)?;
+    let facts = facts(env, &wanted, &inventory);
+    let mut warnings = wanted.warnings.clone();
+    warnings.extend(host::own_checks(&machine, &installation, facts));
+    let failed = warnings.iter().any(|finding| finding.severity == Severity::Error);
+    let mut text = steps(&machine, &installation);
+    let effects = installation.effects().into_iter().map(|effect| effect.command(host.platform.layout()));
+    let then: Vec<String> = effects.collect();
+    then.iter().for_each(|command| text.push_str(&format!("then: {command}\n")));
+    text.push_str(&installation.summary());
+    text.push('\n');
+    let exit_code = if installation.is_done() && !failed { 0 } else { DIFFERS };
+    let report = Report { exit_code, ..Report::fine(text, to_json(&machine, &installation, host, &then)) };
+    Ok(report.warn(&warnings).warn(&hindrances(&installation)))
+}
+
+/// `apply`
+pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> Result<Report, Failure> {
+    if !host::is_root() {
+        let help = "run it as root; to look at the files, see out/ or run: postseal plan";
+        return Err(Failure::work("not-root", "only root can give files to the daemons' users", help));
+    }
+    refuse_site_of_others(env, site)?;
+    let (wanted, mut store) = session::write(env, site)?;
+    let inventory = store.inventory()?;
+    let host = the_host(&wanted.site, args)?;
+    let machine = Machine::open(host, &args.root)?;
+    let installation = compare(&machine, &wanted, &store, &inventory, host, args)?;
+    let facts = facts(env, &wanted, &inventory);
+    let mut warnings = wanted.warnings.clone();
+    let hindrances = hindrances(&installation);
+    if !hindrances.is_empty() {
+        return Err(Failure::Check(hindrances));
+    }
+    warnings.extend(refuse_errors(host::own_checks(&machine, &installation, facts))?);
+    let staging = machine.stage(&installation)?;
+    let verdict = host::judge(&machine, env, &installation, facts)?;
+    warnings.extend(refuse_errors(verdict.findings)?);
+    let mut text = keep_replaced(&store, host, &installation)?;
+    record(env, &mut store, &machine, host, &installation)?;
+    staging.switch(&verdict.smtpd_order)?;
+    // An earlier run may have been killed before it said what it had made due.
+    let due = in_order(&store.ledger().due(&host.name, machine.root())?, host);
+    if !due.is_empty() {
+        store.transact(|ledger| ledger.forget_due(&host.name, machine.root()))?;
+    }
+    for note in &verdict.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    text.push_str(&done(&machine, &installation, host));
+    due.iter().for_each(|command| text.push_str(&format!("now: {command}\n")));
+    Ok(Report::fine(text, to_json(&machine, &installation, host, &due)).warn(&warnings))
+}
+
+/// As root, orders are taken from a site that nobody else can write.
+fn refuse_site_of_others(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(), Failure> {
+    if !host::is_root() {
+        return Ok(());
+    }
+    let sudo_user = env.variable("SUDO_UID").and_then(|number| number.parse().ok());
+    let directory = session::directory(site);
+    let found = host::refuse_writable_by_others(directory.root(), sudo_user)?;
+    found.map_or(Ok(()), |(path, reason)| {
+        let message = format!("`{path}` {reason}: others could tell root what to install");
+        let help = format!("look whether it was changed, then: chown root {path}; chmod go-w {path}");
+        Err(Failure::input("site-of-others", message, help))
+    })
+}
+
+/// Returns the host that the arguments name.
+fn the_host<'a>(site: &'a Site, args: &Install) -> Result<&'a Host, Failure> {
+    let names = || site.hosts.iter().map(|host| host.name.as_str());
+    match (&args.host, site.hosts.as_slice()) {
+        (None, [only]) => Ok(only),
+        (None, _) => {
+            let help = format!("name it: --host NAME, one of {}", names().collect::<Vec<_>>().join(", "));
+            Err(Failure::input("host-not-named", "the site has several hosts", help))
+        }
+        (Some(name), hosts) => hosts.iter().find(|host| host.name == *name).ok_or_else(|| {
+            let help = match did_you_mean(name.as_str(), names()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the site has {}", names().collect::<Vec<_>>().join(", ")),
+            };
+            Failure::input("host-unknown", format!("the site has no host `{name}`"), help)
+        }),
+    }
+}
+
+fn compare(
+    machine: &Machine<'_>,
+    wanted: &Wanted,
+    store: &Store,
+    inventory: &Inventory,
+    host: &Host,
+    args: &Install,
+) -> Result<Installation, Failure> {
+    let tree = wanted.render(inventory)?;
+    let wanted = machine.wanted(&tree, |stored| store.resolve(stored).map_err(Failure::from))?;
+    let installed = store.ledger().installed(&host.name, machine.root())?;
+    let paths: BTreeSet<&Utf8PathBuf> =
+        wanted.iter().map(|wanted| &wanted.path).chain(installed.iter().map(|(path, _)| path)).collect();
+    let found = machine.found(paths.iter().copied())?;
+    let set = |paths: &[AbsolutePath]| paths.iter().map(|path| path.as_path().to_owned()).collect();
+    let choices = Choices { adopt: set(&args.adopt), keep: set(&args.keep) };
+    let unknown = choices.adopt.iter().chain(&choices.keep).find(|path| !paths.contains(path));
+    if let Some(unknown) = unknown {
+        let near = did_you_mean(unknown.as_str(), paths.iter().map(|path| path.as_str()));
+        let help =
+            near.map_or_else(|| "see the paths: postseal plan".to_owned(), |near| format!("did you mean `{near}`?"));
+        return Err(Failure::input("path-unknown", format!("`{unknown}` is no file of postseal's on this host"), help));
+    }
+    Ok(Installation::new(wanted, found, &installed, &choices))
+}
+
+fn facts<'a>(env: &dyn Env, wanted: &'a Wanted, inventory: &'a Inventory) -> Facts<'a> {
+    let own_signing = wanted.templates.iter().any(|(name, _)| name == "rspamd/local.d/dkim_signing.conf");
+    Facts { site: &wanted.site, inventory, own_signing, now: env.now() }
+}
+
+/// Says what only the administrator can decide or mend.
+fn hindrances(installation: &Installation) -> Vec<Diagnostic> {
+    let hindrance = |step: &Step| {
+        let path = &step.path;
+        if step.action == Action::Foreign {
+            let message = format!("`{path}` was not written by postseal, or was changed since");
+            let help = format!(
+                "replace it (a copy is kept): --adopt {path}; leave it: --keep {path}; or bring its changes into postseal.toml or templates/"
+            );
+            return Diagnostic::error("not-ours", message, help);
+        }
+        if step.found == Found::Unreadable {
+            return Diagnostic::error("unreadable", format!("`{path}` cannot be read"), "run this as root");
+        }
+        let message = format!("`{path}` is not of its kind, or a link or a file stands in the way to it");
+        Diagnostic::error("in-the-way", message, "move it away: postseal follows no links and removes no directory")
+    };
+    installation.hindrances().map(hindrance).collect()
+}
+
+/// Returns the warnings, unless there are errors.
+fn refuse_errors(findings: Vec<Diagnostic>) -> Result<Vec<Diagnostic>, Failure> {
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        return Err(Failure::Check(findings));
+    }
+    Ok(findings)
+}
+
+/// Keeps what is replaced and was written by others.
+fn keep_replaced(store: &Writer, host: &Host, installation: &Installation) -> Result<String, Failure> {
+    let mut text = String::new();
+    for step in installation.steps.iter().filter(|step| step.action == Action::Adopt) {
+        if let Found::File(_, _, content) = &step.found {
+            let kept = store.keep_replaced(&host.name, &step.path, content)?;
+            text.push_str(&format!("kept what {} held in {kept}\n", step.path));
+        }
+    }
+    Ok(text)
+}
+
+/// Records what will be ours, before it is put into its place: after a kill it is known, and not taken for somebody else's.
+fn record(
+    env: &dyn Env,
+    store: &mut Writer,
+    machine: &Machine<'_>,
+    host: &Host,
+    installation: &Installation,
+) -> Result<(), Failure> {
+    let now = env.now();
+    let ours = |step: &Step| {
+        let content = step.wanted.as_ref()?.content.as_ref()?;
+        let is_ours = step.action.writes() || step.action == Action::Same;
+        is_ours.then(|| (step.path.clone(), Digest::of(content.expose())))
+    };
+    let ours: Vec<_> = installation.steps.iter().filter_map(ours).collect();
+    let known = store.ledger().installed(&host.name, machine.root())?;
+    let new: Vec<_> = ours.into_iter().filter(|file| !known.contains(file)).collect();
+    let changes = installation.changes().count();
+    if new.is_empty() && changes == 0 {
+        return Ok(());
+    }
+    store.transact(|ledger| {
+        for (path, digest) in &new {
+            ledger.record_installed(&host.name, machine.root(), (path, *digest), now)?;
+        }
+        for effect in installation.effects() {
+            ledger.add_due(&host.name, machine.root(), &effect.command(host.platform.layout()))?;
+        }
+        let detail = json!({ "root": machine.root().as_str(), "changes": changes });
+        ledger.record_event(now, "installing", host.name.as_str(), &detail)?;
+        Ok::<(), LedgerError>(())
+    })?;
+    Ok(())
+}
+
+/// Draws what is not as it should be, with the difference of public files.
+fn steps(machine: &Machine<'_>, installation: &Installation) -> String {
+    let listed = installation.steps.iter().filter(|step| step.action != Action::Same);
+    let rows: Vec<Vec<String>> = listed
+        .clone()
+        .map(|step| {
+            let slash = if step.is_directory() { "/" } else { "" };
+            vec![step.action.as_str().to_owned(), format!("{}{slash}", step.path), detail(machine, step)]
+        })
+        .collect();
+    let diffs =
+        listed.filter(|step| matches!(step.action, Action::Adopt | Action::Change | Action::Foreign | Action::Keep));
+    let diffs: String = diffs.filter_map(Step::unified).map(|diff| visible(&diff)).collect();
+    columns(&rows) + &diffs
+}
+
+fn detail(machine: &Machine<'_>, step: &Step) -> String {
+    let Some(wanted) = &step.wanted else { return String::new() };
+    let attributes = |owner, mode: u32| format!("{} {mode:04o}", machine.owner_names(owner));
+    let should = attributes(wanted.owner, wanted.mode);
+    match &step.found {
+        Found::Directory(owner, mode) | Found::File(owner, mode, _)
+            if (*owner, *mode) != (wanted.owner, wanted.mode) =>
+        {
+            format!("{} -> {should}", attributes(*owner, *mode))
+        }
+        _ => should,
+    }
+}
+
+/// Puts commands into the order in which they are run: Rspamd signs before OpenSMTPD sends, and a start reads the tables too.
+fn in_order(commands: &[String], host: &Host) -> Vec<String> {
+    let layout = host.platform.layout();
+    let restarts = [layout.restart_rspamd, layout.restart_smtpd];
+    let found = restarts.into_iter().filter(|restart| commands.iter().any(|command| command == restart));
+    let mut ordered: Vec<String> = found.map(str::to_owned).collect();
+    if !ordered.iter().any(|command| command == layout.restart_smtpd) {
+        ordered.extend(commands.iter().filter(|command| command.starts_with("smtpctl ")).cloned());
+    }
+    ordered
+}
+
+fn done(machine: &Machine<'_>, installation: &Installation, host: &Host) -> String {
+    let count = installation.changes().count();
+    if count == 0 {
+        return format!("{} is as it should be\n", machine.root());
+    }
+    format!("{}installed {} on {}\n", steps_done(installation), host.name, machine.root())
+}
+
+fn steps_done(installation: &Installation) -> String {
+    let rows: Vec<Vec<String>> = installation
+        .steps
+        .iter()
+        .filter(|step| step.action != Action::Same)
+        .map(|step| vec![step.action.as_str().to_owned(), step.path.to_string()])
+        .collect();
+    columns(&rows)
+}
+
+fn to_json(machine: &Machine<'_>, installation: &Installation, host: &Host, then: &[String]) -> serde_json::Value {
+    let step = |step: &Step| {
+        let wanted = step.wanted.as_ref();
+        json!({
+            "path": step.path.as_str(),
+            "action": step.action.as_str(),
+            "owner": wanted.map(|wanted| machine.owner_names(wanted.owner)),
+            "mode": wanted.map(|wanted| format!("{:04o}", wanted.mode)),
+            "class": wanted.map(|wanted| wanted.class.as_str()),
+            "diff": step.unified(),
+        })
+    };
+    json!({
+        "host": host.name,
+        "root": machine.root().as_str(),
+        "steps": installation.steps.iter().map(step).collect::<Vec<_>>(),
+        "then": then,
+    })
+}

@@ -1,0 +1,285 @@
+//! What the daemons' own checks miss: `smtpd -n` and `rspamadm configtest` say OK to each of these, and the daemon then dies,
+//! admits nobody or sends unsigned (`facts/opensmtpd.md` section 6, `facts/platforms.md` section 8).
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use camino::{Utf8Path, Utf8PathBuf};
+use time::OffsetDateTime;
+
+use crate::diag::{Diagnostic, Severity};
+use crate::dkim;
+use crate::host::Machine;
+use crate::install::{Action, Found, Installation, Wanted};
+use crate::inventory::{DkimAlgorithm, DkimKey, Inventory};
+use crate::keys::{self, KeyError, PemItem, PrivateKey};
+use crate::pki::inspect::Certificate;
+use crate::secret::Secret;
+use crate::site::{CertificateSource, Site};
+use crate::tree::Part;
+
+/// What the checks compare the files with.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// What is wanted.
+    pub site: &'a Site,
+    /// What exists.
+    pub inventory: &'a Inventory,
+    /// Whether a template of the administrator's says how mail is signed.
+    pub own_signing: bool,
+    /// The time.
+    pub now: OffsetDateTime,
+}
+
+/// Returns what is wrong with the files as they would be installed, and with what the host has to have beside them.
+pub fn own_checks(machine: &Machine<'_>, installation: &Installation, facts: Facts<'_>) -> Vec<Diagnostic> {
+    let mut checks = Checks { machine, facts, findings: Vec::new() };
+    let wanted: Vec<&Wanted> = installation.steps.iter().filter_map(|step| step.wanted.as_ref()).collect();
+    checks.trust_list(&wanted);
+    checks.issued_certificates(&wanted);
+    checks.dkim_keys(installation);
+    if machine.is_system {
+        for source in [&machine.host.mx_certificate, &machine.host.submission_certificate] {
+            if let CertificateSource::Files { certificate, key } = source {
+                checks.certificate_files(certificate.as_path(), key.as_path());
+            }
+        }
+        checks.reachable(installation);
+        checks.surroundings();
+    }
+    checks.findings
+}
+
+struct Checks<'a> {
+    machine: &'a Machine<'a>,
+    facts: Facts<'a>,
+    findings: Vec<Diagnostic>,
+}
+
+impl Checks<'_> {
+    fn error(&mut self, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Diagnostic::error(code, message, help));
+    }
+
+    fn warning(&mut self, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, message, help) });
+    }
+
+    /// The mx and the submission certificate are often the same files, and said once.
+    fn add(&mut self, finding: Diagnostic) {
+        if !self.findings.contains(&finding) {
+            self.findings.push(finding);
+        }
+    }
+
+    /// An empty or broken list kills smtpd at its start; the site CA on it would admit what was ever revoked.
+    fn trust_list(&mut self, wanted: &[&Wanted]) {
+        for file in wanted.iter().filter(|wanted| wanted.part == Part::TrustList) {
+            let text = file.content.as_ref().and_then(Secret::expose_str).unwrap_or_default();
+            let twins = Certificate::all_from_pem(text);
+            let good = twins.is_ok_and(|twins| !twins.is_empty() && twins.iter().all(|twin| twin.facts().is_twin()));
+            if !good {
+                let message = format!("the trust list `{}` would not hold twins alone, one at least", file.path);
+                self.error("trust-list", message, "bring state/ back from a backup, or report this as a bug");
+            }
+        }
+    }
+
+    /// A key that does not match kills smtpd at the first TLS connection.
+    fn issued_certificates(&mut self, wanted: &[&Wanted]) {
+        let find = |path: &Utf8Path| wanted.iter().find(|wanted| wanted.path == path);
+        let certificates = wanted.iter().filter(|file| file.part == Part::Key && file.path.extension() == Some("pem"));
+        for file in certificates {
+            let (Some(chain), Some(key)) = (&file.content, find(&file.path.with_extension("key"))) else { continue };
+            let certificate = Certificate::from_pem(chain.expose_str().unwrap_or_default());
+            let key = key.content.as_ref().map(PrivateKey::from_pem);
+            match (certificate, key) {
+                (Ok(certificate), Some(Ok(key))) if certificate.belongs_to(&key) => {
+                    self.validity(&file.path, &certificate);
+                }
+                _ => {
+                    let message = format!("the certificate `{}` and its key do not belong together", file.path);
+                    self.error("certificate-mismatch", message, "bring state/ back from a backup");
+                }
+            }
+        }
+    }
+
+    fn validity(&mut self, path: &Utf8Path, certificate: &Certificate) {
+        let until = certificate.facts().not_after;
+        if until < self.facts.now {
+            let message = format!("the certificate `{path}` ended on {}", until.date());
+            self.warning("certificate-expired", message, "mail programs refuse it: have it renewed");
+        }
+    }
+
+    /// Files that an ACME client keeps: smtpd wants them root's, alike, and of a kind that it can use.
+    fn certificate_files(&mut self, certificate: &Utf8Path, key: &Utf8Path) {
+        let Some(chain) = self.root_file(certificate, 0o022, "0755") else { return };
+        let Some(private) = self.root_file(key, 0o037, "0740") else { return };
+        let parsed = chain.expose_str().map(Certificate::from_pem);
+        let Some(Ok(parsed)) = parsed else {
+            let message = format!("`{certificate}` holds no certificate");
+            return self.error("certificate-file", message, "name the file with the certificate and its chain, in PEM");
+        };
+        self.validity(certificate, &parsed);
+        match public_half(&private) {
+            Err(error) => {
+                let message = format!("`{key}` could not be compared with `{certificate}`: {error}");
+                self.warning("certificate-unjudged", message, "see that they belong together: smtpd dies if not");
+            }
+            Ok(spki) if spki != parsed.facts().spki => {
+                let message = format!("the key `{key}` does not belong to the certificate `{certificate}`");
+                self.error(
+                    "certificate-mismatch",
+                    message,
+                    "smtpd would die at the first connection: name the right pair",
+                );
+            }
+            Ok(_) if parsed.facts().key.to_ascii_lowercase().contains("ed25519") => {
+                let message = format!("`{certificate}` has an Ed25519 key, which smtpd cannot use");
+                self.error("certificate-key", message, "have a certificate issued for an RSA or P-256 key");
+            }
+            Ok(_) => {}
+        }
+    }
+
+    /// Reads a file that must be root's and must not grant what `forbidden` names.
+    fn root_file(&mut self, path: &Utf8Path, forbidden: u32, most: &str) -> Option<Secret> {
+        let place = self.machine.root.outside(path);
+        let opened = File::open(&place).and_then(|file| Ok((file.metadata()?, file)));
+        let (metadata, file) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let message = format!("`{path}` cannot be read: {error}");
+                self.error("certificate-file", message, "have the certificate issued first, or correct the path");
+                return None;
+            }
+        };
+        if metadata.uid() != 0 || metadata.mode() & forbidden != 0 {
+            let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+            let message = format!("`{path}` belongs to the user {owner} and has mode {mode:04o}: smtpd refuses it");
+            self.error("certificate-owner", message, format!("give it to root, with mode {most} at most"));
+        }
+        let room = usize::try_from(metadata.len()).unwrap_or_default().saturating_add(1);
+        let mut bytes = Vec::with_capacity(room);
+        // A pipe or a device is no certificate.
+        let read = metadata.is_file() && file.take(1 << 20).read_to_end(&mut bytes).is_ok();
+        read.then(|| Secret::new(bytes))
+    }
+
+    /// Rspamd passes over a key that it cannot use, and the mail leaves unsigned.
+    fn dkim_keys(&mut self, installation: &Installation) {
+        let state = self.machine.layout.rspamd_state;
+        for step in installation.steps.iter().filter(|step| step.action.writes()) {
+            let Some(name) = step.path.strip_prefix(state).ok().and_then(|path| path.strip_prefix("dkim").ok()) else {
+                continue;
+            };
+            let content = step.wanted.as_ref().and_then(|wanted| wanted.content.as_ref());
+            let key = self.facts.inventory.dkim_keys.iter().find(|key| dkim::key_file_name(key) == name.as_str());
+            let (Some(content), Some(key)) = (content, key) else { continue };
+            if published(key.algorithm, content).as_deref() != Some(key.public.as_str()) {
+                let record = dkim::record_name(&key.selector, &key.domain);
+                let message = format!("the private key of {record} is not the one whose record is published");
+                self.error("dkim-key-mismatch", message, "bring state/ back from a backup");
+            }
+        }
+        for (domain, algorithm) in missing_keys(self.facts.site, self.facts.inventory) {
+            let message =
+                format!("{domain} has no {} key, so its mail would not be signed with one", algorithm.as_str());
+            self.error("dkim-key-missing", message, "make it: postseal render");
+        }
+    }
+
+    /// A file below a directory that its reader may not search is not there for it.
+    fn reachable(&mut self, installation: &Installation) {
+        let layout = self.machine.layout;
+        let accounts = &self.machine.accounts;
+        let smtpd = (layout.smtpd_dir.into(), layout.smtpd_user);
+        let rspamd = (Utf8PathBuf::from(layout.rspamd_state).join("dkim"), layout.rspamd_user);
+        for (directory, name) in [smtpd, rspamd] {
+            let Ok((user, group)) = accounts.user_and_group(name) else { continue };
+            for above in directory.ancestors().filter(|path| *path != "/") {
+                let step = installation.steps.iter().find(|step| step.path == above && step.action != Action::Keep);
+                let wanted = step.and_then(|step| step.wanted.as_ref()).map(|wanted| (wanted.owner, wanted.mode));
+                let found = || match self.machine.root.look(above) {
+                    Ok(Found::Directory(owner, mode)) => Some((owner, mode)),
+                    _ => None,
+                };
+                let Some((owner, mode)) = wanted.or_else(found) else { continue };
+                let bit = match owner {
+                    (owner, _) if owner == user => 0o100,
+                    (_, owner) if owner == group => 0o010,
+                    _ => 0o001,
+                };
+                if mode & bit == 0 {
+                    let message = format!("{name} may not search `{above}`, which has mode {mode:04o}");
+                    let help = format!("let {name} through: chmod a+x {above}");
+                    self.error("directory-closed", message, help);
+                }
+            }
+        }
+    }
+
+    /// What smtpd looks for at its start, or shortly after.
+    fn surroundings(&mut self) {
+        let layout = self.machine.layout;
+        let filter = Utf8Path::new(layout.filter_dir).join("filter-rspamd");
+        let is_file =
+            |path: &Utf8Path| fs::metadata(self.machine.root.outside(path)).is_ok_and(|found| found.is_file());
+        if !is_file(&filter) {
+            let message = format!("the filter `{filter}` is not there: smtpd would end shortly after its start");
+            self.error("filter-missing", message, "install the package of filter-rspamd");
+        }
+        if !is_file(layout.system_ca.into()) {
+            let message =
+                format!("the system's authorities `{}` are not there: smtpd would end at its start", layout.system_ca);
+            self.error("system-ca-missing", message, "install the package ca-certificates");
+        }
+        for name in [layout.smtpd_user, layout.mailbox_user] {
+            if let Err(error) = self.machine.accounts.user(name) {
+                let text = error.to_string();
+                let (problem, _) = text.split_once("; ").unwrap_or((&text, ""));
+                let help = format!("make it: useradd --system --user-group --shell /usr/sbin/nologin {name}");
+                self.error("account-missing", problem, help);
+            }
+        }
+    }
+}
+
+/// Returns the domains and algorithms of the settings that have no active key.
+fn missing_keys<'a>(
+    site: &'a Site,
+    inventory: &'a Inventory,
+) -> impl Iterator<Item = (&'a crate::names::DomainName, DkimAlgorithm)> {
+    let has = |domain: &crate::names::DomainName, algorithm| {
+        let active = |key: &DkimKey| key.domain == *domain && key.algorithm == algorithm;
+        inventory.dkim_keys.iter().any(active)
+    };
+    let all =
+        site.domains.iter().flat_map(|domain| domain.dkim.iter().map(move |algorithm| (&domain.name, *algorithm)));
+    all.filter(move |(domain, algorithm)| !has(domain, *algorithm))
+}
+
+/// Returns what a private key's record says after `p=`.
+fn published(algorithm: DkimAlgorithm, content: &Secret) -> Option<String> {
+    match algorithm {
+        DkimAlgorithm::Rsa => PrivateKey::from_pem(content).ok().map(|key| BASE64_STANDARD.encode(key.spki_der())),
+        DkimAlgorithm::Ed25519 => {
+            let seed = Secret::new(BASE64_STANDARD.decode(content.expose_str()?.trim_end()).ok()?);
+            keys::ed25519_public(&seed).ok().map(|public| BASE64_STANDARD.encode(public))
+        }
+    }
+}
+
+/// Returns the SubjectPublicKeyInfo of the first private key in a PEM text, of any kind that can sign.
+fn public_half(text: &Secret) -> Result<Vec<u8>, KeyError> {
+    let first = keys::pem_items(text.expose())?.into_iter().find_map(|item| match item {
+        PemItem::PrivateKey(key) => Some(key),
+        _ => None,
+    });
+    keys::spki_of(&first.ok_or(KeyError::Missing("private key"))?)
+}

@@ -1,0 +1,251 @@
+//! A host's own files: what is there, what would be done to it, and doing it. Programs are run through [`crate::env::Env`].
+//!
+//! An installation stages every file beside its place, has the daemons and checks of our own judge the staged whole, records
+//! in the ledger what is ours, and only then switches by rename, in the order of [`crate::install`]. Killed anywhere, it
+//! leaves a configuration that starts and signs, and the next run completes it.
+
+mod accounts;
+mod checks;
+mod daemons;
+mod files;
+mod safety;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::install::{Action, Found, Installation, Owner, Step, Wanted};
+use crate::platform::Layout;
+use crate::secret::Secret;
+use crate::site::Host;
+use crate::tree::{Content, Stored, Tree};
+
+use self::accounts::Accounts;
+pub use self::checks::{Facts, own_checks};
+pub use self::daemons::{Verdict, judge};
+use self::files::Root;
+pub use self::safety::refuse_writable_by_others;
+
+/// Why a host's files could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The system refused.
+    #[error("could not {doing} `{path}`: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: Utf8PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The host lacks an account that a file must belong to.
+    #[error("the host has no {kind} `{name}`; install the daemons' packages first")]
+    NoAccount {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A directory of a daemon's package is missing.
+    #[error("the host has no directory `{path}`; install the package of {daemon} first")]
+    NotInstalled {
+        /// The directory.
+        path: Utf8PathBuf,
+        /// Whose it is.
+        daemon: &'static str,
+    },
+}
+
+impl HostError {
+    fn io(doing: &'static str, path: &Utf8Path, source: std::io::Error) -> Self {
+        Self::Io { doing, path: path.to_owned(), source }
+    }
+}
+
+/// Tells whether this process is root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A host of the site, as its files lie below a directory.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    host: &'a Host,
+    layout: &'static Layout,
+    root: Root,
+    accounts: Accounts,
+    /// Whether a whole system is there, not an empty directory that is being filled.
+    is_system: bool,
+}
+
+impl<'a> Machine<'a> {
+    /// Opens a host below the directory that stands for its root. Where that has no accounts of its own, as an empty
+    /// directory that is being filled, those of this machine are used.
+    pub fn open(host: &'a Host, root: &Utf8Path) -> Result<Self, HostError> {
+        let root = Root::open(root)?;
+        let own = Accounts::read(&root.outside("/etc".into()))?;
+        let is_system = own.is_some();
+        let accounts = match own {
+            Some(accounts) => accounts,
+            None => Accounts::read("/etc".into())?.unwrap_or_default(),
+        };
+        Ok(Self { host, layout: host.platform.layout(), root, accounts, is_system })
+    }
+
+    /// Returns the directory that stands for the host's root, without symbolic links.
+    pub fn root(&self) -> &Utf8Path {
+        self.root.path()
+    }
+
+    /// Tells whether a whole system is there.
+    pub fn is_system(&self) -> bool {
+        self.is_system
+    }
+
+    /// Tells whether it is the running system itself.
+    pub fn is_running(&self) -> bool {
+        self.is_system && self.root() == "/"
+    }
+
+    /// Returns the host's files of a rendered tree, with what they hold and the numbers of their owners.
+    ///
+    /// # Errors
+    /// What `resolve` says, and [`HostError::NoAccount`].
+    pub fn wanted<E: From<HostError>>(
+        &self,
+        tree: &Tree,
+        resolve: impl Fn(&Stored) -> Result<Secret, E>,
+    ) -> Result<Vec<Wanted>, E> {
+        let mut wanted = Vec::new();
+        for entry in tree.entries() {
+            let Some((_, path)) = entry.on_host().filter(|(host, _)| *host == self.host.name.as_str()) else {
+                continue;
+            };
+            let content = match &entry.content {
+                Content::Directory => None,
+                Content::Text(text) => Some(Secret::from(text.clone())),
+                Content::Stored(stored, _) => Some(resolve(stored)?),
+            };
+            let owner = (self.accounts.user(&entry.owner)?, self.accounts.group(&entry.group)?);
+            let (path, mode, class, part) = (path.into(), entry.mode, entry.class, entry.part);
+            wanted.push(Wanted { path, owner, mode, class, part, content });
+        }
+        Ok(wanted)
+    }
+
+    /// Returns what the host has at the paths.
+    pub fn found<'p>(
+        &self,
+        paths: impl Iterator<Item = &'p Utf8PathBuf>,
+    ) -> Result<BTreeMap<Utf8PathBuf, Found>, HostError> {
+        paths.map(|path| Ok((path.clone(), self.root.look(path)?))).collect()
+    }
+
+    /// Returns owner and group by name, as far as the host has names for them.
+    pub fn owner_names(&self, (user, group): Owner) -> String {
+        format!("{}:{}", self.accounts.user_name(user), self.accounts.group_name(group))
+    }
+
+    /// Returns the directories that must be made: those of the tree, and what lies above a file and is missing.
+    ///
+    /// A directory that a daemon's package brings is not made here, for its owner and mode are the package's to choose.
+    fn directories(&self, installation: &Installation) -> Result<Vec<(Utf8PathBuf, Owner, u32)>, HostError> {
+        let mut made: Vec<(Utf8PathBuf, Owner, u32)> = Vec::new();
+        for step in installation.changes().filter(|step| step.action.writes()) {
+            let Some(wanted) = &step.wanted else { continue };
+            let mut above: Vec<&Utf8Path> = step.path.ancestors().skip(1).collect();
+            above.reverse();
+            for directory in above.into_iter().filter(|path| *path != "/") {
+                if made.iter().all(|(path, ..)| path != directory) && self.root.look(directory)? == Found::Nothing {
+                    self.refuse_package_directory(directory)?;
+                    made.push((directory.to_owned(), (0, 0), 0o755));
+                }
+            }
+            if step.is_directory() {
+                made.push((step.path.clone(), wanted.owner, wanted.mode));
+            }
+        }
+        Ok(made)
+    }
+
+    fn refuse_package_directory(&self, directory: &Utf8Path) -> Result<(), HostError> {
+        let Layout { rspamd_dir, rspamd_state, .. } = self.layout;
+        if self.is_system && [rspamd_dir, rspamd_state].contains(&&directory.as_str()) {
+            return Err(HostError::NotInstalled { path: directory.to_owned(), daemon: "Rspamd" });
+        }
+        Ok(())
+    }
+
+    /// Stages every file of an installation. What is staged is removed again unless it is switched.
+    pub fn stage(&'a self, installation: &'a Installation) -> Result<Staging<'a>, HostError> {
+        let mut staging = Staging { machine: self, installation, made: Vec::new() };
+        self.sweep(installation)?;
+        for (path, owner, mode) in self.directories(installation)? {
+            let is_new = self.root.look(&path)? == Found::Nothing;
+            // An existing one gets owner and mode in its turn.
+            if is_new {
+                self.root.make_directory(&path, owner, mode)?;
+                staging.made.push(path);
+            }
+        }
+        for (step, wanted) in files(installation) {
+            if let Some(content) = &wanted.content {
+                self.root.stage(&step.path, content, wanted.owner, wanted.mode)?;
+            }
+        }
+        Ok(staging)
+    }
+
+    fn sweep(&self, installation: &Installation) -> Result<(), HostError> {
+        let directories: BTreeSet<&Utf8Path> =
+            installation.steps.iter().filter_map(|step| step.path.parent()).collect();
+        directories.into_iter().try_for_each(|directory| self.root.sweep(directory))
+    }
+}
+
+/// Returns the files that are written, in order.
+fn files(installation: &Installation) -> impl Iterator<Item = (&Step, &Wanted)> {
+    let writes = installation.changes().filter(|step| step.action.writes() && !step.is_directory());
+    writes.filter_map(|step| Some((step, step.wanted.as_ref()?)))
+}
+
+/// Files that lie complete beside their places; dropped before [`Staging::switch`], they are gone again.
+#[derive(Debug)]
+pub struct Staging<'a> {
+    machine: &'a Machine<'a>,
+    installation: &'a Installation,
+    made: Vec<Utf8PathBuf>,
+}
+
+impl Staging<'_> {
+    /// Puts every file into its place, in order, and removes what is no longer rendered. `smtpd_order` names OpenSMTPD's own
+    /// files in the order that was proved to start after each of them.
+    pub fn switch(mut self, smtpd_order: &[Utf8PathBuf]) -> Result<(), HostError> {
+        // From here on a directory that was made holds what belongs there.
+        self.made.clear();
+        let root = &self.machine.root;
+        let mut proved = smtpd_order.iter();
+        for step in self.installation.changes() {
+            match (&step.wanted, step.action) {
+                (Some(wanted), _) if step.is_directory() => {
+                    root.make_directory(&step.path, wanted.owner, wanted.mode)?;
+                }
+                (_, Action::Remove) => root.remove(&step.path)?,
+                // The steps of OpenSMTPD's files stand together: each takes the next of the proved order.
+                _ if smtpd_order.contains(&step.path) => root.switch(proved.next().unwrap_or(&step.path))?,
+                _ => root.switch(&step.path)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        let root = &self.machine.root;
+        files(self.installation).for_each(|(step, _)| root.unstage(&step.path));
+        self.made.iter().rev().for_each(|path| root.remove_directory(path));
+    }
+}

@@ -1,0 +1,355 @@
+"""`plan` and `apply` on a host as Debian's packages leave it: what is installed, what is left alone, what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import HOST, Host, Site
+from lab.site import PROGRAM
+from lab.test_installed import code_block
+
+SMTPD_CONF, LOCAL_D, TABLES = "/etc/smtpd.conf", "/etc/rspamd/local.d", "/etc/mail/postseal"
+SITE = "/srv/site/example.com"
+# What an installation can touch.
+PLACES = ["/etc/smtpd.conf", "/etc/mail", "/etc/rspamd", "/var/lib/rspamd"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command of postseal's ended."""
+
+    code: int
+    out: str
+    errors: str
+
+    @property
+    def codes(self) -> list[str]:
+        """The codes of its diagnostics, in order."""
+        return re.findall(r"^(?:error|warning)\[([a-z-]+)\]", self.errors, re.MULTILINE)
+
+    @property
+    def steps(self) -> dict[str, str]:
+        """What was done or would be done to each path."""
+        words = "create|change|repair|adopt|remove|keep|leave|not ours|blocked"
+        return {path.rstrip("/"): word for word, path in re.findall(rf"^({words}) +(/\S+)", self.out, re.MULTILINE)}
+
+    @property
+    def told(self) -> list[str]:
+        """What it says the daemons must be told."""
+        return re.findall(r"^(?:now|then): (.*)$", self.out, re.MULTILINE)
+
+
+class Machine:
+    """A host with a site on it, and postseal."""
+
+    def __init__(self, host: Host, site: Site) -> None:
+        self.host = host
+        archive = BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            tar.add(site.directory, "example.com", filter=_as_root)
+        host.directory("/srv/site", mode=0o755)
+        host.run("tar", "-x", "-p", "-C", "/srv/site", input=archive.getvalue())
+        self.program = str(PROGRAM)
+        if not host.path(self.program).exists():
+            # The program lies on a file system that the host does not see.
+            self.program = "/usr/local/bin/postseal"
+            host.write(self.program, PROGRAM.read_bytes(), mode=0o755)
+        host.add_user("vmail", "/var/vmail")
+
+    def run(self, *arguments: str, user: str | None = None) -> Said:
+        command = [self.program, *arguments, "--site", SITE]
+        done = self.host.run(*command, user=user, check=False)
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def apply(self, *arguments: str) -> Said:
+        return self.run("apply", *arguments)
+
+    def plan(self, *arguments: str) -> Said:
+        return self.run("plan", *arguments)
+
+    def installed(self) -> Machine:
+        """The same host, with the site installed."""
+        said = self.apply("--adopt", SMTPD_CONF)
+        assert said.code == 0, said
+        return self
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Changes a file's text in place."""
+        file = self.host.path(path)
+        text = file.read_text()
+        assert text.count(old) == 1, text
+        file.write_text(text.replace(old, new))
+
+    def state(self) -> str:
+        """Every path that an installation can touch, with owner, mode and a digest of its content.
+
+        Rspamd's cache of compiled expressions, which rspamadm writes too, is left out.
+        """
+        list_them = 'find "$@" ! -name "*.hs*"'
+        script = f'{list_them} -printf "%p %u:%g %m %l\\n" | sort; {list_them} -type f | sort | xargs -d "\\n" sha256sum'
+        return self.host.run("sh", "-c", script, "sh", *PLACES).stdout
+
+
+def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    return member
+
+
+@pytest.fixture
+def fresh(site: Site) -> Iterator[Machine]:
+    """A host as its packages leave it."""
+    with Host(HOST) as host:
+        yield Machine(host, site)
+
+
+@pytest.fixture
+def machine(fresh: Machine) -> Machine:
+    """A host where the site is installed."""
+    return fresh.installed()
+
+
+def test_a_file_of_a_package_is_not_replaced_unasked(fresh: Machine) -> None:
+    before = fresh.state()
+    said = fresh.apply()
+    assert (said.code, said.codes) == (1, ["not-ours"])
+    assert f"--adopt {SMTPD_CONF}" in said.errors
+    assert fresh.state() == before
+
+
+def test_what_is_adopted_is_kept_in_the_site(fresh: Machine) -> None:
+    before = fresh.host.path(SMTPD_CONF).read_text()
+    said = fresh.apply("--adopt", SMTPD_CONF)
+    [kept] = re.findall(rf"^kept what {SMTPD_CONF} held in (\S+)$", said.out, re.MULTILINE)
+    assert fresh.host.path(kept).read_text() == before
+    assert fresh.host.run("stat", "-c", "%a", kept).stdout == "600\n"
+
+
+def test_every_file_has_content_owner_and_mode_of_the_rendering(machine: Machine, site: Site) -> None:
+    host = machine.host
+    for entry in site.manifest:
+        said = host.run("stat", "-c", "%U %G %a", entry.path).stdout.split()
+        assert said == [entry.owner, entry.group, f"{entry.mode:o}"], entry.path
+        if not entry.is_directory:
+            assert host.path(entry.path).read_bytes() == (site.root / entry.path[1:]).read_bytes(), entry.path
+
+
+def test_the_daemons_own_checks_pass_and_nothing_else_is_left(machine: Machine) -> None:
+    assert machine.host.run("smtpd", "-n").stderr == "configuration OK\n"
+    assert machine.host.run("rspamadm", "configtest", user="_rspamd").stdout == "syntax OK\n"
+    assert ".postseal" not in machine.state()
+
+
+def test_a_second_apply_does_nothing(machine: Machine) -> None:
+    before = machine.state()
+    inodes = machine.host.run("stat", "-c", "%i", SMTPD_CONF, f"{TABLES}/credentials").stdout
+    said = machine.apply()
+    assert (said.code, said.steps, said.told) == (0, {}, [])
+    assert machine.state() == before
+    assert machine.host.run("stat", "-c", "%i", SMTPD_CONF, f"{TABLES}/credentials").stdout == inodes
+    assert machine.plan().code == 0
+
+
+def test_apply_does_what_plan_printed(machine: Machine) -> None:
+    machine.run("user", "add", "dora@example.com")
+    planned, done = machine.plan(), machine.apply()
+    assert (planned.code, done.code) == (1, 0)
+    assert planned.steps == done.steps
+    assert planned.told == done.told == ["systemctl restart opensmtpd"]
+    changed = {f"{TABLES}/{name}" for name in ("clients.pem", "credentials", "mailboxes", "senders")}
+    assert done.steps == dict.fromkeys(changed, "change")
+    assert machine.plan().code == 0
+
+
+def test_plan_writes_nothing_and_shows_no_secret(machine: Machine) -> None:
+    machine.run("user", "passwd", "alice@example.com")
+    before = machine.state()
+    said = machine.plan()
+    assert said.steps == {f"{TABLES}/credentials": "change"}
+    assert said.told == ["smtpctl update table credentials"]
+    assert "$2b$" not in said.out + said.errors
+    assert machine.state() == before
+
+
+def test_a_file_changed_by_hand_is_kept_until_the_administrator_decides(machine: Machine) -> None:
+    path = f"{LOCAL_D}/dmarc.conf"
+    machine.host.path(path).write_text("# mine\n")
+    machine.run("user", "passwd", "alice@example.com")
+    before = machine.state()
+    said = machine.apply()
+    assert (said.code, said.codes) == (1, ["not-ours"])
+    assert machine.state() == before
+    assert "-# mine\n" in machine.plan().out
+    kept = machine.apply("--keep", path)
+    assert (kept.code, kept.steps) == (0, {path: "keep", f"{TABLES}/credentials": "change"})
+    assert machine.host.path(path).read_text() == "# mine\n"
+
+
+def test_owner_and_mode_are_put_right(machine: Machine) -> None:
+    before = machine.state()
+    credentials, keys = f"{TABLES}/credentials", "/var/lib/rspamd/dkim"
+    machine.host.run("chmod", "0644", credentials)
+    machine.host.run("chmod", "0777", keys)
+    machine.host.run("chown", "vmail", f"{LOCAL_D}/dkim.conf")
+    said = machine.apply()
+    assert said.steps == dict.fromkeys([credentials, keys, f"{LOCAL_D}/dkim.conf"], "repair")
+    assert machine.state() == before
+
+
+def test_what_is_no_longer_rendered_is_removed_unless_it_was_changed(machine: Machine) -> None:
+    settings = machine.host.path(f"{SITE}/postseal.toml")
+    text = settings.read_text()
+    settings.write_text(text.replace("[aliases]", '[[domain]]\nname = "example.org"\n\n[aliases]\n"postmaster@example.org" = "alice@example.com"'))
+    assert machine.run("render").code == 0
+    assert machine.apply().code == 0
+    keys = sorted(str(path) for path in Path("/").joinpath(machine.host.path("/var/lib/rspamd/dkim")).glob("example.org.*"))
+    assert len(keys) == 2
+    settings.write_text(text)
+    changed, gone = (f"/var/lib/rspamd/dkim/{Path(key).name}" for key in keys)
+    machine.host.path(changed).write_text("by hand\n")
+    said = machine.apply()
+    assert (said.code, said.steps[gone], said.steps[changed]) == (0, "remove", "leave")
+    assert not machine.host.path(gone).exists()
+    assert machine.host.path(changed).read_text() == "by hand\n"
+
+
+def test_only_root_applies(machine: Machine) -> None:
+    machine.host.run("chown", "-R", "vmail", SITE)
+    said = machine.run("apply", user="vmail")
+    assert (said.code, said.codes) == (3, ["not-root"])
+
+
+@pytest.mark.parametrize("verb", ["plan", "apply"])
+def test_root_takes_no_orders_from_a_site_that_others_can_write(machine: Machine, verb: str) -> None:
+    before = machine.state()
+    for do, undo in [
+        ("chown vmail postseal.toml", "chown root postseal.toml"),
+        ("chmod g+w .", "chmod g-w ."),
+        ("mkdir -m 0777 templates", "rmdir templates"),
+        ("chmod o+w /srv/site", "chmod o-w /srv/site"),
+        ("chown -R vmail state", "chown -R root state"),
+    ]:
+        machine.host.run("sh", "-ec", f"cd {SITE} && {do}")
+        said = machine.run(verb)
+        assert (said.code, said.codes) == (2, ["site-of-others"]), do
+        machine.host.run("sh", "-ec", f"cd {SITE} && {undo}")
+    assert machine.run(verb).code == 0
+    assert machine.state() == before
+
+
+def test_whoever_became_root_by_sudo_is_trusted_with_the_own_site(machine: Machine) -> None:
+    machine.host.run("chown", "-R", "vmail", SITE)
+    number = machine.host.run("id", "-u", "vmail").stdout.strip()
+    done = machine.host.run("env", f"SUDO_UID={number}", machine.program, "plan", "--site", SITE)
+    assert done.returncode == 0
+
+
+# What hinders an installation: the commands that prepare it, and the code that tells.
+FAULTS = {
+    "no filter": ("rm /usr/libexec/opensmtpd/filter-rspamd", "filter-missing"),
+    "no authorities": ("rm /etc/ssl/certs/ca-certificates.crt", "system-ca-missing"),
+    "no owner of mailboxes": ("userdel vmail", "account-missing"),
+    "tables out of reach": ("chmod 0700 /etc/mail", "directory-closed"),
+    "keys out of reach": ("chown root /var/lib/rspamd && chmod 0700 /var/lib/rspamd", "directory-closed"),
+    "another file signs nothing": ("echo 'enabled = false;' >/etc/rspamd/override.d/dkim_signing.conf", "unsigned"),
+    "another file signs otherwise": (
+        "echo 'domain { \"example.com\" { selectors [ { selector = \"x\"; path = \"/x\"; } ] } }' >/etc/rspamd/override.d/dkim_signing.conf",
+        "unsigned",
+    ),
+    "another file moves the socket": (
+        "echo 'bind_socket = \"localhost:11333\";' >/etc/rspamd/override.d/worker-normal.inc",
+        "rspamd-socket",
+    ),
+    "another file is broken": ("echo 'x = [' >/etc/rspamd/local.d/greylist.conf", "rspamd-refuses"),
+    "a template is broken": (
+        f"mkdir {SITE}/templates && echo 'listen on nowhere at all' >{SITE}/templates/smtpd.conf",
+        "smtpd-refuses",
+    ),
+    "no Rspamd": ("mv /usr/bin/rspamadm /usr/bin/x", "not-installed"),
+    "no OpenSMTPD": ("mv /usr/sbin/smtpd /usr/sbin/x", "not-installed"),
+    "a link in the way": ("mv /etc/mail /srv/mail && ln -s /srv/mail /etc/mail", "in-the-way"),
+    "a directory in the way": (f"rm {LOCAL_D}/dkim.conf && mkdir {LOCAL_D}/dkim.conf", "in-the-way"),
+    "an alien key": (
+        "for key in /var/lib/rspamd/dkim/*; do echo x >$key; done",
+        "not-ours",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_nothing_is_installed_where_it_would_not_work(machine: Machine, fault: str) -> None:
+    command, code = FAULTS[fault]
+    machine.run("user", "passwd", "alice@example.com")
+    machine.host.run("sh", "-ec", command)
+    before = machine.state()
+    said = machine.apply()
+    assert (said.code, set(said.codes)) == (1, {code}), said
+    assert machine.state() == before
+
+
+def test_a_finding_of_smtpd_names_the_file_and_line_as_they_will_be(machine: Machine) -> None:
+    machine.host.directory(f"{SITE}/templates", mode=0o755)
+    machine.host.write(f"{SITE}/templates/smtpd.conf", "\nlisten on nowhere at all\n")
+    assert f"{SMTPD_CONF}:2: syntax error" in machine.apply().errors
+
+
+def test_certificates_of_an_acme_client_must_fit_their_keys(fresh: Machine) -> None:
+    host = fresh.host
+    for name in ("one", "two"):
+        request = "openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=mail.example.com"
+        host.run("sh", "-ec", f"cd /etc/ssl && {request} -keyout {name}.key -out {name}.pem && chmod 0600 {name}.key")
+    old = 'mx_certificate = "issued"'
+    fresh.edit(f"{SITE}/postseal.toml", old, 'mx_certificate.files = { certificate = "/etc/ssl/one.pem", key = "/etc/ssl/two.key" }')
+    assert fresh.apply("--adopt", SMTPD_CONF).codes == ["certificate-mismatch"]
+    fresh.edit(f"{SITE}/postseal.toml", "two.key", "one.key")
+    host.run("chmod", "0644", "/etc/ssl/one.key")
+    assert fresh.apply("--adopt", SMTPD_CONF).codes == ["certificate-owner"]
+    host.run("chmod", "0600", "/etc/ssl/one.key")
+    assert fresh.apply("--adopt", SMTPD_CONF).code == 0
+
+
+def test_an_empty_directory_is_filled_and_judged_by_the_programs_here(fresh: Machine) -> None:
+    fresh.host.directory("/srv/root")
+    before = fresh.state()
+    said = fresh.apply("--root", "/srv/root")
+    assert (said.code, set(said.steps.values())) == (0, {"create"})
+    assert fresh.state() == before
+    assert fresh.plan("--root", "/srv/root").code == 0
+    assert fresh.host.path("/srv/root/etc/smtpd.conf").exists()
+
+
+def test_json_says_the_same_as_the_text(machine: Machine) -> None:
+    machine.run("user", "passwd", "alice@example.com")
+    text = machine.plan()
+    found: dict[str, Any] = json.loads(machine.plan("--format", "json").out)
+    steps = {step["path"]: step["action"] for step in found["steps"] if step["action"] != "same"}
+    assert (steps, found["then"]) == (text.steps, text.told)
+
+
+def test_fragments_are_installed_for_the_administrators_own_file(fresh: Machine) -> None:
+    own = "".join(f'include "{TABLES}/conf.d/{name}.conf"\n' for name in ("names", "listeners", "rules"))
+    fresh.edit(f"{SITE}/postseal.toml", 'platform = "debian"', 'platform = "debian"\nsmtpd_conf = "fragments"')
+    fresh.host.write(SMTPD_CONF, f"# mine\n{own}")
+    assert fresh.apply().code == 0
+    assert fresh.host.path(SMTPD_CONF).read_text() == f"# mine\n{own}"
+    assert fresh.host.run("smtpd", "-n").stderr == "configuration OK\n"
+    fresh.host.write(SMTPD_CONF, f"# mine\n{own}no such directive\n")
+    fresh.run("user", "passwd", "alice@example.com")
+    assert fresh.apply().codes == ["smtpd-refuses"]
+
+
+def test_the_commands_of_the_readme_install_the_site(fresh: Machine, site: Site) -> None:
+    commands = code_block("postseal apply")
+    stubs = f'postseal() {{ "{fresh.program}" "$@"; }}\nsystemctl() {{ echo systemctl "$@"; }}\n'
+    done = fresh.host.run("sh", "-ec", f"cd {SITE}\n{stubs}{commands}")
+    assert "systemctl restart opensmtpd" in done.stdout.splitlines()
+    assert fresh.plan().code == 0
