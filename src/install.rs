@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::names::Digest;
+use crate::plan::holds_secret;
 use crate::platform::Layout;
 use crate::secret::Secret;
 use crate::tree::{Class, Part};
@@ -133,12 +134,13 @@ impl Step {
         self.wanted.as_ref().is_some_and(|wanted| wanted.content.is_none())
     }
 
-    /// Returns the unified diff from what is there to what should be, of a public file of which both sides are text.
+    /// Returns the unified diff from what is there to what should be, of a public file of which both sides are text. What is
+    /// there may be somebody else's, and hold a password's hash: it is not shown then.
     pub fn unified(&self) -> Option<String> {
         let wanted = self.wanted.as_ref().filter(|wanted| wanted.class == Class::Public)?;
         let Found::File(_, _, old) = &self.found else { return None };
         let (old, new) = (old.expose_str()?, wanted.content.as_ref()?.expose_str()?);
-        if old == new {
+        if old == new || holds_secret(old) {
             return None;
         }
         let text = similar::TextDiff::from_lines(old, new);
@@ -407,6 +409,13 @@ mod tests {
         let rspamd = wanted("/etc/rspamd/local.d/dkim.conf", Part::Rspamd, Some(""));
         assert_eq!(effects(vec![rspamd, table()])[0], Effect::RestartRspamd);
         assert_eq!(effects(vec![wanted("/k.key", Part::Key, Some("")), wanted("/d", Part::Smtpd, None)]), []);
+    }
+
+    #[test]
+    fn a_password_hash_of_somebody_else_is_not_shown() {
+        let path = "/etc/rspamd/local.d/worker-controller.inc";
+        let (wanted, found) = (Some(wanted(path, Part::Rspamd, Some("new\n"))), file("password = \"$2$abc\";\n"));
+        assert_eq!(Step { path: path.into(), action: Action::Foreign, wanted, found }.unified(), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::diag::{Diagnostic, Severity, did_you_mean};
 use crate::env::Env;
-use crate::host::{self, Facts, Machine};
+use crate::host::{self, Facts, HostError, Machine};
 use crate::install::{Action, Choices, Found, Installation, Step};
 use crate::inventory::Inventory;
 use crate::names::{AbsolutePath, Digest};
@@ -66,9 +66,10 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
     let staging = machine.stage(&installation)?;
     let verdict = host::judge(&machine, env, &installation, facts)?;
     warnings.extend(refuse_errors(verdict.findings)?);
+    refuse_changed_meanwhile(&machine, &installation)?;
     let mut text = keep_replaced(&store, host, &installation)?;
     record(env, &mut store, &machine, host, &installation)?;
-    staging.switch(&verdict.smtpd_order)?;
+    staging.switch(&verdict.smtpd_order).map_err(half_way)?;
     // An earlier run may have been killed before it said what it had made due.
     let due = in_order(&store.ledger().due(&host.name, machine.root())?, host);
     if !due.is_empty() {
@@ -173,6 +174,27 @@ fn refuse_errors(findings: Vec<Diagnostic>) -> Result<Vec<Diagnostic>, Failure> 
         return Err(Failure::Check(findings));
     }
     Ok(findings)
+}
+
+/// The checks took seconds, in which somebody may have saved a file.
+fn refuse_changed_meanwhile(machine: &Machine<'_>, installation: &Installation) -> Result<(), Failure> {
+    let now = machine.found(installation.changes().map(|step| &step.path))?;
+    // A directory that was missing is made for the staged files in it.
+    let mut files = installation.changes().filter(|step| !step.is_directory());
+    files.find(|step| now.get(&step.path) != Some(&step.found)).map_or(Ok(()), |step| {
+        let message = format!("`{}` was changed while its replacement was checked", step.path);
+        Err(Failure::Check(vec![Diagnostic::error("changed-meanwhile", message, "look at it: postseal plan")]))
+    })
+}
+
+/// Says what a switch that failed in the middle means.
+fn half_way(error: HostError) -> Failure {
+    let mut failure = Failure::from(error);
+    if let Failure::Work(diagnostic) = &mut failure {
+        diagnostic.notes.push("some files are in place and some are not; the daemons start with either".to_owned());
+        "mend what hinders it, and run the same command again".clone_into(&mut diagnostic.help);
+    }
+    failure
 }
 
 /// Keeps what is replaced and was written by others.

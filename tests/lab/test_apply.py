@@ -296,6 +296,28 @@ def test_nothing_is_installed_where_it_would_not_work(machine: Machine, fault: s
     assert machine.state() == before
 
 
+def test_a_file_saved_while_its_replacement_is_checked_is_kept(machine: Machine) -> None:
+    machine.edit(f"{SITE}/postseal.toml", 'platform = "debian"', 'listen = ["0.0.0.0"]\nplatform = "debian"')
+    # An editor that saves just when smtpd is asked.
+    machine.host.run("mv", "/usr/sbin/smtpd", "/usr/sbin/smtpd.real")
+    script = f"#!/bin/sh\necho '# mine' >>{SMTPD_CONF}\nexec /usr/sbin/smtpd.real \"$@\"\n"
+    machine.host.write("/usr/sbin/smtpd", script, mode=0o755)
+    said = machine.apply()
+    assert (said.code, said.codes) == (1, ["changed-meanwhile"])
+    assert machine.host.path(SMTPD_CONF).read_text().endswith("# mine\n")
+
+
+def test_a_switch_that_fails_half_way_says_so_and_is_completed(machine: Machine) -> None:
+    machine.run("user", "add", "dora@example.com")
+    inject = "inject=renameat:error=EIO:when=5"
+    strace = ["strace", "-f", "-o", "/dev/null", "-e", inject, machine.program, "apply", "--site", SITE]
+    done = machine.host.run(*strace, check=False)
+    assert done.returncode == 3
+    assert "some files are in place and some are not" in done.stderr
+    assert ".postseal" not in machine.state()
+    assert (machine.apply().code, machine.plan().code) == (0, 0)
+
+
 def test_a_finding_of_smtpd_names_the_file_and_line_as_they_will_be(machine: Machine) -> None:
     machine.host.directory(f"{SITE}/templates", mode=0o755)
     machine.host.write(f"{SITE}/templates/smtpd.conf", "\nlisten on nowhere at all\n")
