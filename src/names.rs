@@ -459,15 +459,21 @@ pub fn is_hidden(c: char) -> bool {
 
 /// Returns the text as it may stand in a message: control and bidirectional characters escaped, at most 80 characters.
 pub fn shown(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars().take(80) {
-        let hidden = is_hidden(c);
-        if c.is_control() || hidden { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    if text.chars().nth(80).is_some() {
-        out.push_str("...");
-    }
-    out
+    let end = text.char_indices().nth(80).map(|(end, _)| end);
+    let begin = visible(text.get(..end.unwrap_or(text.len())).unwrap_or_default());
+    if end.is_some() { begin + "..." } else { begin }
+}
+
+/// Returns the whole text on one line: control and bidirectional characters escaped.
+pub fn visible(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if c.is_control() || is_hidden(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        out
+    })
 }
 
 #[cfg(test)]

@@ -377,18 +377,23 @@ fn a_clone_without_state_gives_the_same_answer() {
     assert_eq!(text(&postseal(&clone, &["diff"])), answer);
 }
 
-#[test]
-fn a_lock_that_is_older_than_the_ledger_is_a_difference() {
-    let (_guard, site) = blessed();
-    let lock = site.join("postseal.lock");
-    let old = fs::read(&lock).unwrap();
+/// Declares `example.org` beside `example.com`.
+fn add_domain(site: &Path) {
     replace(
         &site.join("postseal.toml"),
         "\"abuse@example.com\"",
         "\"postmaster@example.org\" = \"alice@example.com\"\n\"abuse@example.com\"",
     );
-    fs::create_dir(site.join("domains")).unwrap();
+    fs::create_dir_all(site.join("domains")).unwrap();
     fs::write(site.join("domains/example.org.toml"), "spf = \"fail\"\n").unwrap();
+}
+
+#[test]
+fn a_lock_that_is_older_than_the_ledger_is_a_difference() {
+    let (_guard, site) = blessed();
+    let lock = site.join("postseal.lock");
+    let old = fs::read(&lock).unwrap();
+    add_domain(&site);
     for command in ["render", "bless"] {
         assert_eq!(text(&postseal(&site, &[command])).0, 0);
     }
@@ -413,6 +418,44 @@ fn what_state_keeps_is_neither_blessed_nor_shown() {
         assert_eq!(code, 4, "{command}: {err}");
         assert!(!out.contains(&password) && !err.contains(&password), "{command}");
     }
+}
+
+/// Every file below a directory with its content.
+fn snapshot(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = files(directory).into_iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn no_command_writes_what_a_template_copies_from_state() {
+    let (_guard, site) = blessed();
+    let template = site.join("templates/rspamd/local.d/dmarc.conf");
+    fs::create_dir_all(template.parent().unwrap()).unwrap();
+    // New keys would be made before anything is rendered.
+    add_domain(&site);
+    let password = fs::read_to_string(site.join("state/passwords/alice@example.com/password")).unwrap();
+    for secret in [SECRETS[0], SECRETS[1], &password] {
+        fs::write(&template, format!("# {secret}\n")).unwrap();
+        let before = snapshot(&site);
+        let commands: [&[&str]; 4] =
+            [&["render"], &["bless"], &["user", "add", "bob@example.com"], &["user", "passwd", "alice@example.com"]];
+        for command in commands {
+            let (code, out, err) = text(&postseal(&site, command));
+            assert_eq!((code, out.as_str()), (4, ""), "{command:?}: {err}");
+            assert!(err.contains("dmarc.conf") && !err.contains(secret), "{err}");
+            assert!(snapshot(&site) == before, "{command:?} wrote something");
+        }
+    }
+    fs::write(&template, format!("# {}\n", SECRETS[0])).unwrap();
+    // A lost device cannot wait: the ledger revokes, and the message says that out/ does not yet.
+    let (code, _, err) = text(&postseal(&site, &["user", "remove", "alice@example.com"]));
+    assert_eq!(code, 4);
+    assert!(
+        err.contains("alice@example.com is removed and revoked in the ledger, but out/ still admits them"),
+        "{err}"
+    );
+    assert!(text(&postseal(&site, &["user", "list"])).1.starts_with("no users yet"));
 }
 
 #[test]

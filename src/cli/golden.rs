@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::failure::{DIFFERS, Failure};
 use crate::cli::make;
 use crate::cli::report::Report;
-use crate::cli::session::{self, Wanted};
+use crate::cli::session::{self, RENDERED, Wanted, refuse_secrets};
 use crate::cli::show;
 use crate::env::Env;
 use crate::plan::{self, Difference};
@@ -41,20 +41,18 @@ pub(super) fn diff(site: Option<&Utf8Path>) -> Result<Report, Failure> {
         let help = "accept what is rendered as a beginning: postseal bless";
         return Err(Failure::input("no-golden", "there is no golden/ to compare with", help));
     };
-    let stale = directory.has_state()? && Store::open(directory.clone())?.lock_is_stale()?;
+    let store = if directory.has_state()? { Some(Store::open(directory.clone())?) } else { None };
+    let stale = store.as_ref().map_or(Ok(false), Store::lock_is_stale)?;
     let rendered = rendered(&wanted, &directory, site)?;
-    no_secret(&rendered, &directory, RENDERED)?;
-    no_secret(
+    refuse_secrets(&rendered, store.as_ref(), RENDERED)?;
+    refuse_secrets(
         &golden,
-        &directory,
+        store.as_ref(),
         "take it out of golden/ and out of what was committed, and make it anew: others may have read it",
     )?;
     let difference = plan::difference(&golden, &rendered);
     Ok(report(&difference, stale).warn(&wanted.warnings))
 }
-
-/// What to do about a secret in a rendered file.
-const RENDERED: &str = "a template of yours copies a secret into a public file; take it out";
 
 /// Returns the public files as they are rendered now. A clone that lacks `postseal.lock` knows no key: what is rendered from
 /// it is not what the site is.
@@ -68,19 +66,6 @@ fn rendered(
         return Err(Failure::input("no-lock", "there is neither state/ nor postseal.lock", help));
     }
     Ok(plan::public_files(&wanted.render(&show::inventory(site)?)?))
-}
-
-/// Refuses files that hold a secret, before any of them is written or shown.
-///
-/// Where there is state/, what it keeps is looked for too: as it is, in hexadecimal and in base64.
-fn no_secret(files: &BTreeMap<Utf8PathBuf, String>, directory: &SiteDir, help: &str) -> Result<(), Failure> {
-    let stored = if directory.has_state()? { Store::open(directory.clone())?.secret_texts()? } else { Vec::new() };
-    let holds = |text: &str| {
-        let kept = |secret: &Secret| secret.expose_str().is_some_and(|secret| text.contains(secret));
-        plan::holds_secret(text) || stored.iter().any(kept)
-    };
-    let Some((path, _)) = files.iter().find(|(_, text)| holds(text)) else { return Ok(()) };
-    Err(Failure::secret("secret-in-golden", format!("`{path}` holds a private key, a password or its hash"), help))
 }
 
 fn report(difference: &Difference, stale: bool) -> Report {
@@ -142,7 +127,7 @@ pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Resu
         make::missing_dkim_keys(env, &wanted.site, store)?;
     }
     let rendered = rendered(&wanted, &directory, site)?;
-    no_secret(&rendered, &directory, RENDERED)?;
+    refuse_secrets(&rendered, store.as_deref(), RENDERED)?;
     let before = golden(&directory)?.unwrap_or_default();
     let difference = plan::difference(&before, &rendered);
     directory.write_golden(&rendered)?;

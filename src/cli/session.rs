@@ -1,5 +1,6 @@
 //! An open site: its settings, its ledger, its templates, and what follows from them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -8,7 +9,10 @@ use crate::cli::failure::Failure;
 use crate::diag::{Diagnostic, Source};
 use crate::env::Env;
 use crate::inventory::Inventory;
+use crate::names::visible;
+use crate::plan;
 use crate::render;
+use crate::secret::Secret;
 use crate::site::{self, Site};
 use crate::store::{SiteDir, Store, Writer};
 use crate::tree::Tree;
@@ -32,11 +36,40 @@ impl Wanted {
         Ok(Self { site, templates: templates(directory)?, warnings })
     }
 
-    /// Renders every file for what exists.
+    /// Renders every file for what exists; [`Wanted::checked`] does it for what is to be written.
     pub(super) fn render(&self, inventory: &Inventory) -> Result<Tree, Failure> {
         render::render(&self.site, inventory, &self.templates)
             .map_err(|error| Failure::Input(vec![error.diagnostic().clone()]))
     }
+
+    /// Renders every file for what exists, and refuses public files that hold a secret, before one of them is written.
+    pub(super) fn checked(&self, inventory: &Inventory, store: &Store) -> Result<Tree, Failure> {
+        let tree = self.render(inventory)?;
+        // Without a template of the administrator's nothing can copy what state/ keeps, and with many users it is much to read.
+        let store = Some(store).filter(|_| !self.templates.is_empty());
+        refuse_secrets(&plan::public_files(&tree), store, RENDERED)?;
+        Ok(tree)
+    }
+}
+
+/// What to do about a secret in a rendered file.
+pub(super) const RENDERED: &str = "a template of yours copies a secret into a public file; take it out";
+
+/// Refuses public files that hold a secret: a private key, a hash, or anything that the store keeps, as it is, in hexadecimal
+/// or in base64.
+pub(super) fn refuse_secrets(
+    files: &BTreeMap<Utf8PathBuf, String>,
+    store: Option<&Store>,
+    help: &str,
+) -> Result<(), Failure> {
+    let stored = store.map(Store::secret_texts).transpose()?.unwrap_or_default();
+    let holds = |text: &str| {
+        let kept = |secret: &Secret| secret.expose_str().is_some_and(|secret| text.contains(secret));
+        plan::holds_secret(text) || stored.iter().any(kept)
+    };
+    let Some((path, _)) = files.iter().find(|(_, text)| holds(text)) else { return Ok(()) };
+    let message = format!("`{}` holds a private key, a password or its hash", visible(path.as_str()));
+    Err(Failure::secret("secret-in-golden", message, help))
 }
 
 fn templates(directory: &SiteDir) -> Result<Vec<(String, String)>, Failure> {
@@ -63,7 +96,7 @@ pub(super) fn write(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(Wanted, W
     let store = writer(env, directory.clone())?;
     // Read again: while this run waited, somebody may have changed them.
     let wanted = Wanted::read(&directory)?;
-    wanted.render(&store.inventory()?)?;
+    wanted.checked(&store.inventory()?, &store)?;
     Ok((wanted, store))
 }
 
@@ -82,7 +115,7 @@ pub(super) fn writer(env: &dyn Env, directory: SiteDir) -> Result<Writer, Failur
 
 /// Renders what the ledger says now, and brings `out/` and `postseal.lock` up to date. Returns whether they changed.
 pub(super) fn refresh(wanted: &Wanted, store: &Writer) -> Result<bool, Failure> {
-    Ok(store.refresh_derived(&wanted.render(&store.inventory()?)?)?)
+    Ok(store.refresh_derived(&wanted.checked(&store.inventory()?, store)?)?)
 }
 
 /// Returns the path of something in the site, as the user would write it.

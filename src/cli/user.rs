@@ -281,11 +281,16 @@ pub(super) fn remove(env: &dyn Env, site: Option<&Utf8Path>, address: &MailAddre
 
 /// Says that the removal counts, though nothing could be rendered from it.
 fn recorded_only(address: &MailAddress, failure: Failure) -> Failure {
-    let Failure::Input(mut diagnostics) = failure else { return failure };
     let message = format!("{address} is removed and revoked in the ledger, but out/ still admits them");
     let help = "mend what is named here, then: postseal render, and install it";
-    diagnostics.push(Diagnostic::error("not-rendered", message, help));
-    Failure::Input(diagnostics)
+    match failure {
+        Failure::Input(mut diagnostics) => {
+            diagnostics.push(Diagnostic::error("not-rendered", message, help));
+            Failure::Input(diagnostics)
+        }
+        Failure::Secret(diagnostic) => Failure::Secret(Box::new(diagnostic.note(format!("{message}; {help}")))),
+        _ => failure,
+    }
 }
 
 fn certificates(count: usize) -> String {
