@@ -89,8 +89,7 @@ fn replace(path: &Path, from: &str, to: &str) {
 fn every_case_renders_what_was_blessed() {
     for case in cases() {
         let (code, out, err) = text(&postseal(&case, &["diff"]));
-        // All but `.gitattributes`, which the program adds.
-        let count = files(&case.join("golden")).len() - 1;
+        let count = files(&case.join("golden")).len();
         let summary = format!("0 changed, 0 added, 0 missing, {count} identical\n");
         assert_eq!((code, out), (0, summary), "{}\n{err}", case.display());
     }
@@ -146,7 +145,7 @@ fn every_process_reports_many_differences_in_the_same_order() {
     let report: serde_json::Value = serde_json::from_str(&runs[0].1).unwrap();
     let paths: Vec<&str> =
         report["changes"].as_array().unwrap().iter().map(|change| change["path"].as_str().unwrap()).collect();
-    assert_eq!((runs[0].0, paths.len()), (1, files(&site.join("golden")).len() - 1));
+    assert_eq!((runs[0].0, paths.len()), (1, files(&site.join("golden")).len()));
     // As paths compare, name by name.
     assert!(paths.is_sorted_by_key(Path::new), "{paths:?}");
 }
@@ -222,6 +221,16 @@ fn a_changed_line_end_is_a_difference() {
 }
 
 #[test]
+fn what_keeps_git_from_changing_line_ends_is_compared_too() {
+    expect_difference("1 changed, 0 added, 0 missing", |golden| {
+        fs::write(golden.join(".gitattributes"), "* text=auto\n").unwrap();
+    });
+    expect_difference("0 changed, 1 added, 0 missing", |golden| {
+        fs::remove_file(golden.join(".gitattributes")).unwrap();
+    });
+}
+
+#[test]
 fn a_changed_mode_is_a_difference() {
     expect_difference("1 changed, 0 added, 0 missing", |golden| {
         replace(
@@ -267,17 +276,23 @@ fn a_site_that_was_never_blessed_is_told_how_to_begin() {
 fn nothing_is_blessed_where_nobody_looks() {
     let (_guard, site) = plain();
     let zone = site.join("golden/dns/example.com.zone");
-    fs::write(&zone, "spoilt\n").unwrap();
-    let in_ci = |arguments: &[&str]| {
+    let in_ci = |value: &str, arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postseal"));
-        text(&command.args(arguments).arg("--site").arg(&site).env("CI", "true").output().unwrap())
+        let command = command.args(arguments).arg("--site").arg(&site).env("CI", value);
+        text(&command.output().unwrap())
     };
-    let (code, out, err) = in_ci(&["bless"]);
-    assert_eq!((code, out.as_str()), (2, ""));
-    assert!(err.contains("--force"), "{err}");
-    assert_eq!(fs::read_to_string(&zone).unwrap(), "spoilt\n");
-    assert_eq!(in_ci(&["bless", "--force"]).0, 0);
-    assert_eq!(in_ci(&["diff"]).0, 0);
+    for value in ["true", "1", "yes", "woodpecker"] {
+        fs::write(&zone, "spoilt\n").unwrap();
+        let (code, out, err) = in_ci(value, &["bless"]);
+        assert_eq!((code, out.as_str()), (2, ""), "CI={value}");
+        assert!(err.contains("--force"), "{err}");
+        assert_eq!(fs::read_to_string(&zone).unwrap(), "spoilt\n");
+        assert_eq!(in_ci(value, &["bless", "--force"]).0, 0);
+        assert_eq!(in_ci(value, &["diff"]).0, 0);
+    }
+    for value in ["", "0", "false", "False"] {
+        assert_eq!(in_ci(value, &["bless"]).0, 0, "CI={value}");
+    }
 }
 
 #[test]
@@ -362,19 +377,18 @@ fn a_new_user_changes_nothing_that_is_public() {
     assert_eq!(code, 0, "{out}");
 }
 
-#[test]
-fn a_clone_without_state_gives_the_same_answer() {
-    let (guard, site) = blessed();
-    replace(&site.join("postseal.toml"), "name = \"example.com\"", "name = \"example.com\"\nspf = \"fail\"");
-    let clone = guard.path().join("clone");
-    for part in ["postseal.toml", "postseal.lock"] {
-        fs::create_dir_all(&clone).unwrap();
-        fs::copy(site.join(part), clone.join(part)).unwrap();
+/// What is committed of a site, at another place.
+fn clone(site: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    for part in ["domains", "golden", "templates"] {
+        if site.join(part).exists() {
+            copy(&site.join(part), &to.join(part));
+        }
     }
-    copy(&site.join("golden"), &clone.join("golden"));
-    let answer = text(&postseal(&site, &["diff"]));
-    assert_eq!(answer.0, 1);
-    assert_eq!(text(&postseal(&clone, &["diff"])), answer);
+    fs::create_dir_all(to).unwrap();
+    for part in ["postseal.toml", "postseal.lock"] {
+        fs::copy(site.join(part), to.join(part)).unwrap();
+    }
 }
 
 /// Declares `example.org` beside `example.com`.
@@ -386,6 +400,178 @@ fn add_domain(site: &Path) {
     );
     fs::create_dir_all(site.join("domains")).unwrap();
     fs::write(site.join("domains/example.org.toml"), "spf = \"fail\"\n").unwrap();
+}
+
+/// The answers of `diff` in every form.
+fn answers(site: &Path) -> Vec<(i32, String, String)> {
+    ["human", "json"].map(|format| text(&postseal(site, &["diff", "--format", format]))).into()
+}
+
+#[test]
+fn a_clone_without_state_gives_the_same_answer() {
+    let (guard, site) = blessed();
+    let other = guard.path().join("clone");
+    // A setting, then keys that the settings want and nobody made, then those keys.
+    replace(&site.join("postseal.toml"), "name = \"example.com\"", "name = \"example.com\"\nspf = \"fail\"");
+    clone(&site, &other);
+    let policy = answers(&site);
+    assert_eq!((policy[0].0, answers(&other)), (1, policy));
+    add_domain(&site);
+    clone(&site, &other);
+    let keyless = answers(&site);
+    assert!(keyless[0].1.contains("example.org has no DKIM key yet (rsa); make it where the ledger is"), "{keyless:?}");
+    assert_eq!(answers(&other), keyless);
+    assert_eq!(text(&postseal(&site, &["render"])).0, 0);
+    clone(&site, &other);
+    let keyed = answers(&site);
+    assert!(keyed[0].1.contains("\n# new DKIM key of example.org (rsa): selector "), "{keyed:?}");
+    assert_eq!(answers(&other), keyed);
+}
+
+#[test]
+fn a_clone_blesses_no_domain_whose_keys_were_never_made() {
+    let (guard, site) = blessed();
+    add_domain(&site);
+    let other = guard.path().join("clone");
+    clone(&site, &other);
+    let (code, out, err) = text(&postseal(&other, &["bless"]));
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("example.org has no DKIM key yet") && err.contains("postseal render"), "{err}");
+    assert!(!other.join("golden/dns/example.org.zone").exists());
+    // Where the ledger is they are made.
+    assert_eq!(text(&postseal(&site, &["bless"])).0, 0);
+    clone(&site, &other);
+    assert_eq!(text(&postseal(&other, &["diff"])).0, 0);
+}
+
+#[test]
+fn keys_of_a_domain_that_left_the_settings_are_not_compared() {
+    let (guard, site) = blessed();
+    let before = fs::read_to_string(site.join("postseal.toml")).unwrap();
+    add_domain(&site);
+    assert_eq!(text(&postseal(&site, &["bless"])).0, 0);
+    fs::write(site.join("postseal.toml"), before).unwrap();
+    fs::remove_dir_all(site.join("domains")).unwrap();
+    let other = guard.path().join("clone");
+    clone(&site, &other);
+    assert!(fs::read_to_string(other.join("postseal.lock")).unwrap().contains("example.org"));
+    let (code, out, _) = text(&postseal(&other, &["diff"]));
+    assert_eq!(code, 1);
+    assert!(out.contains("--- a/golden/dns/example.org.zone\n+++ /dev/null\n"), "{out}");
+    assert_eq!(text(&postseal(&other, &["bless"])).0, 0);
+    assert_eq!(text(&postseal(&other, &["diff"])).0, 0);
+}
+
+#[test]
+fn an_old_lock_without_a_certificate_is_told_to_be_renewed() {
+    let (_guard, site) = plain();
+    replace(&site.join("postseal.lock"), "host = \"mail.example.com\"", "host = \"old.example.com\"");
+    for command in ["diff", "bless"] {
+        let (code, out, err) = text(&postseal(&site, &[command]));
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert!(err.contains("run `postseal render` there and commit it"), "{err}");
+    }
+}
+
+#[test]
+fn line_ends_of_both_kinds_survive_a_git_that_changes_them() {
+    let (guard, site) = blessed();
+    let name = "rspamd/local.d/dmarc.conf";
+    fs::create_dir_all(site.join("templates/rspamd/local.d")).unwrap();
+    fs::write(site.join("templates").join(name), "# first\r\n# second\r\n").unwrap();
+    assert_eq!(text(&postseal(&site, &["bless"])).0, 0);
+    let git = |place: &Path, arguments: &[&str]| {
+        let mut command = Command::new("git");
+        let command = command.args(["-c", "core.autocrlf=true", "-c", "user.name=a", "-c", "user.email=a@example.com"]);
+        let output = command.args(arguments).current_dir(place).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    git(&site, &["init", "--quiet"]);
+    git(&site, &["add", "."]);
+    git(&site, &["commit", "--quiet", "-m", "site"]);
+    git(guard.path(), &["clone", "--quiet", "site", "clone"]);
+    let other = guard.path().join("clone");
+    assert!(!other.join("state").exists());
+    let lock = fs::read_to_string(other.join("postseal.lock")).unwrap();
+    assert!(lock.contains("\r\n"), "git changed nothing, so this proves nothing");
+    for file in files(&site.join("golden")) {
+        let cloned = other.join(file.strip_prefix(&site).unwrap());
+        assert_eq!(fs::read(&cloned).unwrap(), fs::read(&file).unwrap(), "{}", cloned.display());
+    }
+    assert_eq!(
+        text(&postseal(&other, &["diff"])),
+        (0, "0 changed, 0 added, 0 missing, 17 identical\n".into(), String::new())
+    );
+}
+
+#[test]
+fn a_link_in_golden_is_named_and_not_followed() {
+    let link = |at: &Path| {
+        let place = at.parent().unwrap().join("elsewhere");
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join("token"), "of another program\n").unwrap();
+        std::os::unix::fs::symlink(place, at).unwrap();
+    };
+    for name in ["golden/dns/link", "golden"] {
+        let (_guard, site) = plain();
+        let kept = fs::read_to_string(site.join("postseal.lock")).unwrap();
+        if name == "golden" {
+            fs::remove_dir_all(site.join(name)).unwrap();
+        }
+        link(&site.join(name));
+        for command in ["diff", "bless"] {
+            let (code, out, err) = text(&postseal(&site, &[command]));
+            assert_eq!((code, out.as_str()), (2, ""), "{command} {name}: {err}");
+            assert!(err.contains(&format!("{name}` is a link")) && !err.contains("another program"), "{err}");
+        }
+        // The mend that it tells.
+        fs::remove_file(site.join(name)).unwrap();
+        let _ = fs::remove_dir_all(site.join("golden/dns/elsewhere"));
+        assert_eq!(text(&postseal(&site, &["bless"])).0, 0);
+        assert_eq!(fs::read_to_string(site.join("postseal.lock")).unwrap(), kept);
+    }
+}
+
+#[test]
+fn every_outcome_has_its_exit_code_in_every_form() {
+    type Spoil = fn(&Path);
+    let table: [(i32, Spoil); 5] = [
+        (0, |_| {}),
+        (1, |site| fs::remove_file(site.join("golden/dns/example.com.zone")).unwrap()),
+        (2, |site| replace(&site.join("postseal.toml"), "platform", "plattform")),
+        (3, |site| {
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::set_permissions(site.join("state"), fs::Permissions::from_mode(0o755)).unwrap();
+        }),
+        (4, |site| fs::write(site.join("golden/dns/example.com.zone"), "-----BEGIN PRIVATE KEY-----\n").unwrap()),
+    ];
+    let (guard, site) = blessed();
+    for (code, spoil) in table {
+        let place = guard.path().join(code.to_string());
+        let copied = Command::new("cp").arg("-a").args([&site, &place]).status().unwrap();
+        assert!(copied.success());
+        spoil(&place);
+        for format in ["human", "json"] {
+            let (found, out, err) = text(&postseal(&place, &["diff", "--format", format]));
+            assert_eq!((found, out.is_empty()), (code, code > 1), "{format}: {out}{err}");
+            assert_eq!(err.is_empty(), code < 2, "{err}");
+        }
+    }
+}
+
+#[test]
+fn json_tells_of_each_change_what_and_where_it_is_and_why() {
+    let (_guard, site) = plain();
+    replace(&site.join("postseal.toml"), "dmarc.reports", "dmarc.policy = \"reject\"\ndmarc.reports");
+    let report: serde_json::Value =
+        serde_json::from_str(&text(&postseal(&site, &["diff", "--format", "json"])).1).unwrap();
+    let change = &report["changes"][0];
+    let golden = fs::read_to_string(site.join("golden/dns/example.com.zone")).unwrap();
+    let line = golden.lines().position(|line| line.starts_with("_dmarc.")).unwrap() + 1;
+    assert_eq!((change["path"].as_str(), change["kind"].as_str()), (Some("dns/example.com.zone"), Some("changed")));
+    assert_eq!(change["line"], line);
+    let reason = "settings, templates or postseal itself changed, or golden/ was edited";
+    assert_eq!(change["reason"], serde_json::json!([reason]));
 }
 
 #[test]

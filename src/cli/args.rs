@@ -58,8 +58,13 @@ pub(super) enum Command {
     /// Render every file into out/
     Render,
     /// Compare what is rendered with golden/ (exit code 1 if it differs)
+    ///
+    /// Shows a unified diff of each file, and why it differs where that is known. Needs no secret: a clone with the settings,
+    /// postseal.lock and golden/ is enough.
     Diff,
     /// Accept what is rendered as golden/
+    ///
+    /// Makes the keys that new domains lack, where the ledger is. Refused in CI, where nobody would look.
     Bless(Bless),
     /// Show what `apply` would do to a host (exit code 1 if there is something)
     Plan(Install),
@@ -259,7 +264,7 @@ pub(super) struct Dns {
 /// `bless`
 #[derive(Debug, Args)]
 pub(super) struct Bless {
-    /// Bless even where CI=true
+    /// Bless even in CI (where the variable CI is set, but not to false or 0)
     #[arg(long)]
     pub(super) force: bool,
 }

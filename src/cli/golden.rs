@@ -1,19 +1,18 @@
 //! `render`, `diff`, `bless`: what is rendered, and what was accepted.
 
-use std::collections::BTreeMap;
-
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use serde_json::json;
 
 use crate::cli::failure::{DIFFERS, Failure};
 use crate::cli::make;
 use crate::cli::report::Report;
 use crate::cli::session::{self, RENDERED, Wanted, refuse_secrets};
-use crate::cli::show;
 use crate::env::Env;
-use crate::plan::{self, Difference};
+use crate::inventory::{DkimAlgorithm, Inventory};
+use crate::names::{DomainName, visible};
+use crate::plan::{self, Difference, Files, reason};
 use crate::secret::Secret;
-use crate::store::{SiteDir, Store};
+use crate::store::{SiteDir, Store, StoreError};
 
 /// `render`
 pub(super) fn render(env: &dyn Env, site: Option<&Utf8Path>) -> Result<Report, Failure> {
@@ -42,51 +41,122 @@ pub(super) fn diff(site: Option<&Utf8Path>) -> Result<Report, Failure> {
         return Err(Failure::input("no-golden", "there is no golden/ to compare with", help));
     };
     let store = if directory.has_state()? { Some(Store::open(directory.clone())?) } else { None };
-    let stale = store.as_ref().map_or(Ok(false), Store::lock_is_stale)?;
-    let rendered = rendered(&wanted, &directory, site)?;
-    refuse_secrets(&rendered, store.as_ref(), RENDERED)?;
+    let inventory = public_inventory(&directory, store.as_ref())?;
+    let rendered = rendered(&wanted, &inventory, store.as_ref())?;
     refuse_secrets(
         &golden,
         store.as_ref(),
         "take it out of golden/ and out of what was committed, and make it anew: others may have read it",
     )?;
-    let difference = plan::difference(&golden, &rendered);
-    Ok(report(&difference, stale).warn(&wanted.warnings))
+    let mut difference = plan::difference(&golden, &rendered);
+    reason::explain(&mut difference, &golden, &rendered, &inventory, |blessed| {
+        wanted.render(blessed).ok().map(|tree| plan::public_files(&tree))
+    });
+    let gaps = Gaps {
+        lock_is_stale: store.map_or(Ok(false), |store| store.lock_is_stale())?,
+        keys: plan::missing_keys(&wanted.site, &inventory),
+    };
+    Ok(report(&difference, &gaps).warn(&wanted.warnings))
 }
 
-/// Returns the public files as they are rendered now. A clone that lacks `postseal.lock` knows no key: what is rendered from
-/// it is not what the site is.
-fn rendered(
-    wanted: &Wanted,
-    directory: &SiteDir,
-    site: Option<&Utf8Path>,
-) -> Result<BTreeMap<Utf8PathBuf, String>, Failure> {
-    if !directory.has_state()? && directory.lock()?.is_none() {
-        let help = "commit it where the ledger is, and bring it here; or make a site: postseal init DOMAIN";
-        return Err(Failure::input("no-lock", "there is neither state/ nor postseal.lock", help));
+/// Returns the public part of what exists: from the ledger, or where there is none from `postseal.lock`. A clone that lacks
+/// that too knows no key: what is rendered from it is not what the site is.
+fn public_inventory(directory: &SiteDir, store: Option<&Store>) -> Result<Inventory, Failure> {
+    if let Some(store) = store {
+        return Ok(store.inventory()?.public_part());
     }
-    Ok(plan::public_files(&wanted.render(&show::inventory(site)?)?))
+    directory.locked_inventory()?.ok_or_else(|| {
+        let help = "commit it where the ledger is, and bring it here; or make a site: postseal init DOMAIN";
+        Failure::input("no-lock", "there is neither state/ nor postseal.lock", help)
+    })
 }
 
-fn report(difference: &Difference, stale: bool) -> Report {
-    let mut text: String = difference.changes.iter().map(|change| visible(&change.unified)).collect();
-    if stale {
-        text.push_str("postseal.lock is older than the ledger; bring it up to date: postseal render\n");
+/// Returns the public files as they are rendered now, without secrets.
+fn rendered(wanted: &Wanted, inventory: &Inventory, store: Option<&Store>) -> Result<Files, Failure> {
+    let tree =
+        wanted.render(inventory).map_err(|failure| if store.is_none() { by_the_lock(failure) } else { failure })?;
+    let files = plan::public_files(&tree);
+    refuse_secrets(&files, store, RENDERED)?;
+    Ok(files)
+}
+
+/// A clone may have an old lock: then the certificate that is missing here lies where the ledger is.
+fn by_the_lock(failure: Failure) -> Failure {
+    let Failure::Input(diagnostics) = failure else { return failure };
+    let note =
+        "here postseal.lock tells what there is; if the ledger knows one, run `postseal render` there and commit it";
+    let explained = diagnostics.into_iter().map(|diagnostic| match diagnostic.code {
+        "server-certificate-missing" => diagnostic.note(note),
+        _ => diagnostic,
+    });
+    Failure::Input(explained.collect())
+}
+
+const MAKE_KEYS: &str = "make it where the ledger is, and commit postseal.lock: postseal render";
+
+/// A domain, and the algorithm of the key that it lacks.
+type MissingKey<'a> = (&'a DomainName, DkimAlgorithm);
+
+fn without((domain, algorithm): MissingKey<'_>) -> String {
+    format!("{domain} has no DKIM key yet ({})", algorithm.as_str())
+}
+
+/// What is not as it should be, though no file of golden shows it.
+struct Gaps<'a> {
+    lock_is_stale: bool,
+    keys: Vec<MissingKey<'a>>,
+}
+
+impl Gaps<'_> {
+    /// Says each, with its mend.
+    fn lines(&self) -> Vec<String> {
+        let stale = "postseal.lock is older than the ledger; bring it up to date: postseal render";
+        let stale = self.lock_is_stale.then(|| stale.to_owned());
+        stale.into_iter().chain(self.keys.iter().map(|key| format!("{}; {MAKE_KEYS}", without(*key)))).collect()
+    }
+}
+
+fn report(difference: &Difference, gaps: &Gaps<'_>) -> Report {
+    let mut text = String::new();
+    for change in &difference.changes {
+        for reason in &change.reasons {
+            text.push_str(&format!("# {reason}\n"));
+        }
+        text.push_str(&visible_lines(&change.unified));
+    }
+    let lines = gaps.lines();
+    for gap in &lines {
+        text.push_str(&format!("{gap}\n"));
     }
     text.push_str(&difference.summary());
     text.push('\n');
     let changes: Vec<_> = difference
         .changes
         .iter()
-        .map(|change| json!({ "path": change.path.as_str(), "kind": change.kind.as_str(), "diff": change.unified }))
+        .map(|change| {
+            json!({
+                "path": change.path.as_str(),
+                "kind": change.kind.as_str(),
+                "line": change.line,
+                "reason": change.reasons,
+                "diff": change.unified,
+            })
+        })
         .collect();
-    let json = json!({ "changes": changes, "identical": difference.identical, "lock_is_stale": stale });
-    let differs = stale || !difference.changes.is_empty();
-    Report { exit_code: if differs { DIFFERS } else { 0 }, ..Report::fine(text, json) }
+    let missing =
+        gaps.keys.iter().map(|(domain, algorithm)| json!({ "domain": domain, "algorithm": algorithm.as_str() }));
+    let json = json!({
+        "changes": changes,
+        "identical": difference.identical,
+        "lock_is_stale": gaps.lock_is_stale,
+        "missing_keys": missing.collect::<Vec<_>>(),
+    });
+    let exit_code = if difference.changes.is_empty() && lines.is_empty() { 0 } else { DIFFERS };
+    Report { exit_code, ..Report::fine(text, json) }
 }
 
 /// Golden may come from a stranger's pull request: what would move the cursor or turn the text is escaped.
-pub(super) fn visible(text: &str) -> String {
+fn visible_lines(text: &str) -> String {
     let plain = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || crate::names::is_hidden(c));
     text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
         if plain(c) {
@@ -99,39 +169,59 @@ pub(super) fn visible(text: &str) -> String {
 }
 
 /// Returns the files of `golden/`, or none before the first `bless`.
-fn golden(directory: &SiteDir) -> Result<Option<BTreeMap<Utf8PathBuf, String>>, Failure> {
-    let items = directory.golden()?;
+fn golden(directory: &SiteDir) -> Result<Option<Files>, Failure> {
+    let items = directory.golden().map_err(|error| match &error {
+        StoreError::NotAFile(path) => {
+            let help = "golden/ holds directories and files, nothing else: remove it, then accept what is rendered: postseal bless";
+            Failure::input("golden-not-a-file", format!("`{}` is a link or a device", visible(path.as_str())), help)
+        }
+        StoreError::Outside(path) => {
+            let message = format!("the name of `{}` is not in UTF-8", visible(path.as_str()));
+            Failure::input("golden-not-a-file", message, "postseal writes no such name into golden/: remove it")
+        }
+        _ => error.into(),
+    })?;
     Ok(items.map(|items| {
-        let files = items.into_iter().filter(|(path, _)| path != ".gitattributes");
         // What is no text is told apart, and never shown.
         let text = |content: &Secret| match content.expose_str() {
             Some(text) => text.to_owned(),
             None => format!("(no text: {})\n", crate::names::Digest::of(content.expose())),
         };
-        files.filter_map(|(path, item)| Some((path, text(&item.content?)))).collect()
+        items.into_iter().filter_map(|(path, item)| Some((path, text(&item.content?)))).collect()
     }))
+}
+
+/// Tells whether this runs in CI, where nobody looks. Systems set CI to true, 1, yes or their name; as npm's and others' tools
+/// do, everything counts but what says no.
+fn in_ci(env: &dyn Env) -> bool {
+    let says_no = |value: &str| ["", "0", "false"].contains(&value.to_ascii_lowercase().as_str());
+    env.variable("CI").is_some_and(|value| !says_no(&value))
 }
 
 /// `bless`
 pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Result<Report, Failure> {
-    if !force && env.variable("CI").is_some_and(|value| value == "true") {
+    if !force && in_ci(env) {
         let help = "bless where a person looks at it, and commit golden/; or use --force";
-        return Err(Failure::input("bless-in-ci", "CI=true: nobody would see what is accepted here", help));
+        return Err(Failure::input("bless-in-ci", "CI is set: nobody would see what is accepted here", help));
     }
     let directory = session::directory(site);
     // Without a ledger, as in a clone, `postseal.lock` tells what exists, and nobody else writes here.
     let mut store = if directory.has_state()? { Some(session::write(env, site)?.1) } else { None };
+    let before = golden(&directory)?.unwrap_or_default();
     let wanted = Wanted::read(&directory)?;
     if let Some(store) = &mut store {
         // A domain that is blessed without its keys would differ with the next render.
         make::missing_dkim_keys(env, &wanted.site, store)?;
     }
-    let rendered = rendered(&wanted, &directory, site)?;
-    refuse_secrets(&rendered, store.as_deref(), RENDERED)?;
-    let before = golden(&directory)?.unwrap_or_default();
+    let store = store.as_ref();
+    let inventory = public_inventory(&directory, store.map(|writer| &**writer))?;
+    if let Some(key) = plan::missing_keys(&wanted.site, &inventory).first() {
+        return Err(Failure::input("lock-incomplete", without(*key), MAKE_KEYS));
+    }
+    let rendered = rendered(&wanted, &inventory, store.map(|writer| &**writer))?;
     let difference = plan::difference(&before, &rendered);
     directory.write_golden(&rendered)?;
-    if let Some(store) = &store {
+    if let Some(store) = store {
         session::refresh(&wanted, store)?;
     }
     let text = format!(

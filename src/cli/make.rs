@@ -15,6 +15,7 @@ use crate::password;
 use crate::pki::bundle::{Bundle, BundleSalts, Protection};
 use crate::pki::inspect::Certificate;
 use crate::pki::issue::{self, Authority, ClientRequest, ClientSerials};
+use crate::plan;
 use crate::secret::Secret;
 use crate::site::Site;
 use crate::store::ledger::{NewCertificate, NewClient};
@@ -172,17 +173,9 @@ pub(super) fn server_certificate(
 /// Makes the DKIM keys that the settings ask for and the ledger lacks. A domain's first key is active at once.
 pub(super) fn missing_dkim_keys(env: &dyn Env, site: &Site, store: &mut Writer) -> Result<Vec<DkimKey>, Failure> {
     let inventory = store.inventory()?;
-    let mut made = Vec::new();
-    for domain in &site.domains {
-        for algorithm in &domain.dkim {
-            let active = |key: &&DkimKey| {
-                key.domain == domain.name && key.algorithm == *algorithm && key.state == DkimState::Active
-            };
-            if !inventory.dkim_keys.iter().any(|key| active(&key)) {
-                made.push(dkim_key(env, &domain.name, *algorithm, &inventory, store)?);
-            }
-        }
-    }
+    let missing = plan::missing_keys(site, &inventory).into_iter();
+    let made = missing.map(|(domain, algorithm)| dkim_key(env, domain, algorithm, &inventory, store));
+    let made = made.collect::<Result<Vec<DkimKey>, Failure>>()?;
     store.transact(|ledger| {
         for key in &made {
             ledger.add_dkim_key(key)?;

@@ -1,6 +1,5 @@
 //! An open site: its settings, its ledger, its templates, and what follows from them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -10,7 +9,7 @@ use crate::diag::{Diagnostic, Source};
 use crate::env::Env;
 use crate::inventory::Inventory;
 use crate::names::visible;
-use crate::plan;
+use crate::plan::{self, Files};
 use crate::render;
 use crate::secret::Secret;
 use crate::site::{self, Site};
@@ -57,11 +56,7 @@ pub(super) const RENDERED: &str = "a template of yours copies a secret into a pu
 
 /// Refuses public files that hold a secret: a private key, a hash, or anything that the store keeps, as it is, in hexadecimal
 /// or in base64.
-pub(super) fn refuse_secrets(
-    files: &BTreeMap<Utf8PathBuf, String>,
-    store: Option<&Store>,
-    help: &str,
-) -> Result<(), Failure> {
+pub(super) fn refuse_secrets(files: &Files, store: Option<&Store>, help: &str) -> Result<(), Failure> {
     let stored = store.map(Store::secret_texts).transpose()?.unwrap_or_default();
     let holds = |text: &str| {
         let kept = |secret: &Secret| secret.expose_str().is_some_and(|secret| text.contains(secret));

@@ -10,6 +10,13 @@ pub fn record_text(key: &DkimKey) -> String {
     format!("v=DKIM1; k={}; h=sha256; p={}", key.algorithm.as_str(), key.public)
 }
 
+/// Reads algorithm and public half from a record of exactly that form.
+pub fn read_record(text: &str) -> Option<(DkimAlgorithm, &str)> {
+    let (algorithm, public) = text.strip_prefix("v=DKIM1; k=")?.split_once("; h=sha256; p=")?;
+    let algorithm = DkimAlgorithm::ALL.into_iter().find(|known| known.as_str() == algorithm)?;
+    Some((algorithm, public))
+}
+
 /// Returns the name that the key's record stands at (RFC 6376 §3.6.2.1).
 pub fn record_name(selector: &Selector, domain: &DomainName) -> String {
     format!("{selector}._domainkey.{domain}")

@@ -59,6 +59,17 @@ fn quoted(octets: &[u8]) -> String {
     text
 }
 
+/// Returns the TXT records of a text that [`write()`] wrote, as name and joined value. Escapes stay as they are: the values of
+/// which this is asked have none.
+pub fn txt_records(text: &str) -> impl Iterator<Item = (&str, String)> {
+    text.lines().filter_map(|line| {
+        let (head, strings) = line.split_once(" IN TXT ")?;
+        let name = head.split_once(". ")?.0;
+        // Every other part stands between quotes.
+        Some((name, strings.split('"').skip(1).step_by(2).collect()))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

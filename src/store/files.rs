@@ -228,6 +228,23 @@ pub fn exists(path: &Utf8Path) -> Result<bool, StoreError> {
     }
 }
 
+/// Returns what something is, or none if it is missing; links are not followed.
+pub(super) fn kind(path: &Utf8Path) -> Result<Option<ItemKind>, StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(kind_of(&metadata))),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(other) => Err(while_doing("look at", path)(other)),
+    }
+}
+
+fn kind_of(metadata: &fs::Metadata) -> ItemKind {
+    match metadata.file_type() {
+        kind if kind.is_dir() => ItemKind::Directory,
+        kind if kind.is_file() => ItemKind::File,
+        _ => ItemKind::Other,
+    }
+}
+
 /// Returns what a file holds, or none if it is missing.
 pub fn read(path: &Utf8Path) -> Result<Option<Vec<u8>>, StoreError> {
     let doing = while_doing("read", path);
@@ -308,12 +325,7 @@ pub(super) fn list(directory: &Utf8Path) -> Result<Vec<Item>, StoreError> {
         let path = Utf8PathBuf::from_path_buf(entry.path())
             .map_err(|path| StoreError::Outside(path.to_string_lossy().into_owned().into()))?;
         let metadata = entry.metadata().map_err(&doing)?;
-        let kind = match metadata.file_type() {
-            kind if kind.is_dir() => ItemKind::Directory,
-            kind if kind.is_file() => ItemKind::File,
-            _ => ItemKind::Other,
-        };
-        items.push(Item { path, kind, mode: metadata.permissions().mode() & 0o7777 });
+        items.push(Item { path, kind: kind_of(&metadata), mode: metadata.permissions().mode() & 0o7777 });
     }
     items.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(items)

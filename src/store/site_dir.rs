@@ -92,15 +92,18 @@ impl SiteDir {
     /// Returns `golden/` as it lies on the disk, or none before the first `bless`.
     pub fn golden(&self) -> Result<Option<TreeItems>, StoreError> {
         let directory = self.path("golden");
-        if files::exists(&directory)? { trees::read_tree(&directory).map(Some) } else { Ok(None) }
+        match files::kind(&directory)? {
+            None => Ok(None),
+            Some(ItemKind::Directory) => trees::read_tree(&directory).map(Some),
+            // Where a link leads is none of the site's business: it could be a place that holds secrets.
+            Some(_) => Err(StoreError::NotAFile(directory)),
+        }
     }
 
     /// Replaces `golden/` by other files. Returns whether anything changed.
     pub fn write_golden(&self, files: &BTreeMap<Utf8PathBuf, String>) -> Result<bool, StoreError> {
         let item = |text: &str| TreeItem { mode: 0o644, content: Some(text.to_owned().into()) };
-        let mut items: TreeItems = files.iter().map(|(path, text)| (path.clone(), item(text))).collect();
-        // Git would else turn the line ends of `mta-sts.txt` into its own.
-        items.insert(".gitattributes".into(), item("* -text\n"));
+        let items: TreeItems = files.iter().map(|(path, text)| (path.clone(), item(text))).collect();
         trees::replace_tree(&self.path("golden"), 0o755, &items)
     }
 }

@@ -1,11 +1,22 @@
 //! The difference between a rendered tree and what was blessed: which public files changed, came, or are gone, and why.
 
+pub mod reason;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::inventory::{DkimAlgorithm, DkimState, Inventory};
+use crate::names::{self, DomainName};
+use crate::site::Site;
 use crate::tree::{Class, Content, Tree};
+
+/// Public files by their path below `golden/`.
+pub type Files = BTreeMap<Utf8PathBuf, String>;
+
+/// What keeps git from turning the line ends of golden files, of which some are CRLF, into its own.
+pub const GIT_ATTRIBUTES: (&str, &str) = (".gitattributes", "* -text\n");
 
 /// What became of one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,8 +49,10 @@ pub struct Change {
     pub kind: Kind,
     /// The unified diff, from golden to rendered.
     pub unified: String,
-    /// The first line of golden that differs, from 1.
+    /// The first line of golden that differs, from 1; the last one if only lines behind it were added.
     pub line: usize,
+    /// Why, as far as it is known; [`reason::explain`] fills it in.
+    pub reasons: Vec<String>,
 }
 
 /// The difference of two public trees.
@@ -60,14 +73,25 @@ impl Difference {
     }
 }
 
-/// Returns the files that belong into `golden/`: every public text, and each
-/// host's MANIFEST, which lists the private and secret ones too.
-pub fn public_files(tree: &Tree) -> BTreeMap<Utf8PathBuf, String> {
+/// Returns the files that belong into `golden/`: every public text, each host's MANIFEST, which lists the private and secret
+/// ones too, and what tells git to leave them alone.
+pub fn public_files(tree: &Tree) -> Files {
     let public = tree.entries().iter().filter_map(|entry| match (&entry.content, entry.class) {
         (Content::Text(text), Class::Public) => Some((entry.path.clone(), text.clone())),
         _ => None,
     });
-    public.chain(tree.manifests()).collect()
+    let (attributes, text) = GIT_ATTRIBUTES;
+    public.chain(tree.manifests()).chain([(attributes.into(), text.to_owned())]).collect()
+}
+
+/// Returns the DKIM keys that the settings want and nobody has made yet.
+pub fn missing_keys<'a>(site: &'a Site, inventory: &Inventory) -> Vec<(&'a DomainName, DkimAlgorithm)> {
+    let is_active = |domain: &DomainName, algorithm| {
+        let mut keys = inventory.dkim_keys.iter();
+        keys.any(|key| key.domain == *domain && key.algorithm == algorithm && key.state == DkimState::Active)
+    };
+    let wanted = site.domains.iter().flat_map(|domain| domain.dkim.iter().map(move |kind| (&domain.name, *kind)));
+    wanted.filter(|(domain, algorithm)| !is_active(domain, *algorithm)).collect()
 }
 
 /// Tells whether a text holds a private key in PEM or a password hash, of crypt(3) or of Rspamd's controller.
@@ -78,7 +102,7 @@ pub fn holds_secret(text: &str) -> bool {
 }
 
 /// Compares what was blessed with what is rendered, bytewise.
-pub fn difference(golden: &BTreeMap<Utf8PathBuf, String>, rendered: &BTreeMap<Utf8PathBuf, String>) -> Difference {
+pub fn difference(golden: &Files, rendered: &Files) -> Difference {
     let mut difference = Difference::default();
     let paths: BTreeSet<&Utf8PathBuf> = golden.keys().chain(rendered.keys()).collect();
     for path in paths {
@@ -99,21 +123,30 @@ pub fn difference(golden: &BTreeMap<Utf8PathBuf, String>, rendered: &BTreeMap<Ut
 
 fn change(path: &Utf8Path, kind: Kind, old: &str, new: &str) -> Change {
     let text = similar::TextDiff::from_lines(old, new);
-    let from = if kind == Kind::Added { "/dev/null".to_owned() } else { format!("a/golden/{path}") };
-    let to = if kind == Kind::Missing { "/dev/null".to_owned() } else { format!("b/rendered/{path}") };
+    // A stranger's file may have any name, one with line ends too.
+    let name = names::visible(path.as_str());
+    let from = if kind == Kind::Added { "/dev/null".to_owned() } else { format!("a/golden/{name}") };
+    let to = if kind == Kind::Missing { "/dev/null".to_owned() } else { format!("b/rendered/{name}") };
     let mut unified = String::new();
     let body = text.unified_diff().context_radius(3).header(&from, &to).to_string();
     // Writing to a String cannot fail.
     let _ = write!(unified, "{body}");
-    let equal = old.lines().zip(new.lines()).take_while(|(old, new)| old == new).count();
-    Change { path: path.to_owned(), kind, unified, line: equal + 1 }
+    Change { path: path.to_owned(), kind, unified, line: first_difference(old, new), reasons: Vec::new() }
+}
+
+/// Returns the first line of the old text that differs; line ends count.
+fn first_difference(old: &str, new: &str) -> usize {
+    let (old, mut new) = (old.split_inclusive('\n'), new.split_inclusive('\n'));
+    let lines = old.clone().count();
+    let equal = old.take_while(|line| new.next() == Some(line)).count();
+    (equal + 1).min(lines).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn files(list: &[(&str, &str)]) -> BTreeMap<Utf8PathBuf, String> {
+    fn files(list: &[(&str, &str)]) -> Files {
         list.iter().map(|(path, text)| (Utf8PathBuf::from(path), (*text).to_owned())).collect()
     }
 
@@ -138,8 +171,22 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_line_ends_alone_is_a_difference() {
-        let difference = difference(&files(&[("a", "1\r\n")]), &files(&[("a", "1\n")]));
-        assert_eq!(difference.changes.len(), 1);
+    fn a_change_of_line_ends_alone_is_a_difference_at_its_line() {
+        let difference = difference(&files(&[("a", "1\n2\r\n3\n")]), &files(&[("a", "1\n2\n3\n")]));
+        let lines: Vec<_> = difference.changes.iter().map(|change| change.line).collect();
+        assert_eq!(lines, [2]);
+    }
+
+    #[test]
+    fn the_line_of_a_difference_is_one_that_golden_has() {
+        for (old, new, line) in [("", "1\n", 1), ("1\n", "1\n2\n", 1), ("1\n2\n", "1\n", 2), ("1", "1\n", 1)] {
+            assert_eq!(first_difference(old, new), line, "{old:?} {new:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_name_with_line_ends_stays_one_line_of_the_header() {
+        let difference = difference(&files(&[("a\n::error::b", "1\n")]), &Files::new());
+        assert_eq!(difference.changes[0].unified.lines().next(), Some("--- a/golden/a\\n::error::b"));
     }
 }
