@@ -15,7 +15,8 @@ const PLAIN: &str = "golden/debian-minimal";
 
 fn postseal(site: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_postseal"));
-    command.args(arguments).arg("--site").arg(site).env_remove("CI").output().unwrap()
+    let command = command.args(arguments).arg("--site").arg(site).env_remove("CI").env_remove("GITHUB_ACTIONS");
+    command.env_remove("GITHUB_STEP_SUMMARY").output().unwrap()
 }
 
 fn text(output: &Output) -> (i32, String, String) {
@@ -140,6 +141,8 @@ fn every_process_reports_many_differences_in_the_same_order() {
     for file in files(&site.join("golden")) {
         fs::write(&file, "spoilt\n").unwrap();
     }
+    let runs = [(); 3].map(|()| answers(&site));
+    assert!(runs.iter().all(|run| *run == runs[0]));
     let runs = [(); 3].map(|()| text(&postseal(&site, &["diff", "--format", "json"])));
     assert!(runs.iter().all(|run| *run == runs[0]));
     let report: serde_json::Value = serde_json::from_str(&runs[0].1).unwrap();
@@ -278,7 +281,7 @@ fn nothing_is_blessed_where_nobody_looks() {
     let zone = site.join("golden/dns/example.com.zone");
     let in_ci = |value: &str, arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postseal"));
-        let command = command.args(arguments).arg("--site").arg(&site).env("CI", value);
+        let command = command.args(arguments).arg("--site").arg(&site).env("CI", value).env_remove("GITHUB_ACTIONS");
         text(&command.output().unwrap())
     };
     for value in ["true", "1", "yes", "woodpecker"] {
@@ -402,9 +405,14 @@ fn add_domain(site: &Path) {
     fs::write(site.join("domains/example.org.toml"), "spf = \"fail\"\n").unwrap();
 }
 
-/// The answers of `diff` in every form.
+/// The answers of `diff` in every form; the annotations of GitHub name the site's own place, so they are asked from within.
 fn answers(site: &Path) -> Vec<(i32, String, String)> {
-    ["human", "json"].map(|format| text(&postseal(site, &["diff", "--format", format]))).into()
+    let answer = |format: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postseal"));
+        let command = command.args(["diff", "--format", format]).current_dir(site);
+        text(&command.env_remove("GITHUB_ACTIONS").env_remove("GITHUB_STEP_SUMMARY").output().unwrap())
+    };
+    ["human", "json", "github"].map(answer).into()
 }
 
 #[test]
@@ -551,10 +559,13 @@ fn every_outcome_has_its_exit_code_in_every_form() {
         let copied = Command::new("cp").arg("-a").args([&site, &place]).status().unwrap();
         assert!(copied.success());
         spoil(&place);
-        for format in ["human", "json"] {
-            let (found, out, err) = text(&postseal(&place, &["diff", "--format", format]));
+        for format in ["human", "json", "github"] {
+            let run = |more: &[&str]| text(&postseal(&place, &[&["diff", "--format", format], more].concat()));
+            let (found, out, err) = run(&[]);
             assert_eq!((found, out.is_empty()), (code, code > 1), "{format}: {out}{err}");
             assert_eq!(err.is_empty(), code < 2, "{err}");
+            // Only the difference is overlooked.
+            assert_eq!(run(&["--exit-zero"]).0, if code == 1 { 0 } else { code }, "{format}");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::site::TableKind;
 /// Exit codes: 0 fine; 1 differs; 2 wrong command line or settings; 3 could not do the work; 4 refused, because a secret would
 /// have been written or shown.
 #[derive(Debug, Parser)]
-#[command(name = "postseal", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "postseal", bin_name = "postseal", version, propagate_version = true, max_term_width = 100)]
 pub(super) struct Arguments {
     /// What to do
     #[command(subcommand)]
@@ -25,9 +25,9 @@ pub(super) struct Arguments {
     /// The directory of the site [default: this directory; for init: the domain]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) site: Option<Utf8PathBuf>,
-    /// How to report
-    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
-    pub(super) format: Format,
+    /// How to report [default: human; where GITHUB_ACTIONS=true: github]
+    #[arg(long, global = true, value_enum)]
+    pub(super) format: Option<Format>,
 }
 
 /// How a command reports.
@@ -37,6 +37,8 @@ pub(super) enum Format {
     Human,
     /// For programs
     Json,
+    /// For people on GitHub Actions: with annotations, and of `diff` a table in the job summary
+    Github,
 }
 
 /// The commands.
@@ -61,7 +63,7 @@ pub(super) enum Command {
     ///
     /// Shows a unified diff of each file, and why it differs where that is known. Needs no secret: a clone with the settings,
     /// postseal.lock and golden/ is enough.
-    Diff,
+    Diff(Diff),
     /// Accept what is rendered as golden/
     ///
     /// Makes the keys that new domains lack, where the ledger is. Refused in CI, where nobody would look.
@@ -259,6 +261,14 @@ pub(super) struct Dns {
     /// One domain of the site [default: all]
     #[arg(value_name = "DOMAIN")]
     pub(super) domain: Option<DomainName>,
+}
+
+/// `diff`
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// Exit with 0 if it differs, for jobs that only report; errors keep their codes
+    #[arg(long)]
+    pub(super) exit_zero: bool,
 }
 
 /// `bless`

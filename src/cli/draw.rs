@@ -24,7 +24,7 @@ pub fn short(diagnostics: &[Diagnostic]) -> String {
             let (line, column) = place.line_column();
             format!("{}:{line}:{column}: ", shown(place.source.path.as_str()))
         });
-        format!("{place}{}[{}]: {}\n", severity(diagnostic), diagnostic.code, diagnostic.message)
+        format!("{place}{}[{}]: {}\n", severity(diagnostic.severity), diagnostic.code, diagnostic.message)
     };
     diagnostics.iter().map(line).collect()
 }
@@ -35,7 +35,7 @@ pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
         let place = diagnostic.place.as_ref();
         let (line, column) = place.map(Place::line_column).unzip();
         json!({
-            "severity": severity(diagnostic),
+            "severity": severity(diagnostic.severity),
             "code": diagnostic.code,
             "message": diagnostic.message,
             "file": place.map(|place| place.source.path.as_str()),
@@ -106,8 +106,9 @@ fn visible(c: char) -> char {
     }
 }
 
-fn severity(diagnostic: &Diagnostic) -> &'static str {
-    match diagnostic.severity {
+/// Returns the word for it.
+pub(super) fn severity(severity: Severity) -> &'static str {
+    match severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
     }

@@ -4,6 +4,7 @@ use camino::Utf8Path;
 use serde_json::json;
 
 use crate::cli::failure::{DIFFERS, Failure};
+use crate::cli::github::{self, Annotation};
 use crate::cli::make;
 use crate::cli::report::Report;
 use crate::cli::session::{self, RENDERED, Wanted, refuse_secrets};
@@ -33,7 +34,7 @@ pub(super) fn render(env: &dyn Env, site: Option<&Utf8Path>) -> Result<Report, F
 }
 
 /// `diff`
-pub(super) fn diff(site: Option<&Utf8Path>) -> Result<Report, Failure> {
+pub(super) fn diff(site: Option<&Utf8Path>, exit_zero: bool) -> Result<Report, Failure> {
     let directory = session::directory(site);
     let wanted = Wanted::read(&directory)?;
     let Some(golden) = golden(&directory)? else {
@@ -56,7 +57,8 @@ pub(super) fn diff(site: Option<&Utf8Path>) -> Result<Report, Failure> {
         lock_is_stale: store.map_or(Ok(false), |store| store.lock_is_stale())?,
         keys: plan::missing_keys(&wanted.site, &inventory),
     };
-    Ok(report(&difference, &gaps).warn(&wanted.warnings))
+    let report = report(&difference, &directory, &gaps).warn(&wanted.warnings);
+    Ok(if exit_zero { Report { exit_code: 0, ..report } } else { report })
 }
 
 /// Returns the public part of what exists: from the ledger, or where there is none from `postseal.lock`. A clone that lacks
@@ -116,7 +118,7 @@ impl Gaps<'_> {
     }
 }
 
-fn report(difference: &Difference, gaps: &Gaps<'_>) -> Report {
+fn report(difference: &Difference, directory: &SiteDir, gaps: &Gaps<'_>) -> Report {
     let mut text = String::new();
     for change in &difference.changes {
         for reason in &change.reasons {
@@ -151,8 +153,11 @@ fn report(difference: &Difference, gaps: &Gaps<'_>) -> Report {
         "lock_is_stale": gaps.lock_is_stale,
         "missing_keys": missing.collect::<Vec<_>>(),
     });
+    let beside: Vec<_> =
+        lines.iter().map(|gap| Annotation::drift(directory.path("postseal.lock"), 1, gap.clone())).collect();
+    let remarks = github::remarks(difference, &directory.path("golden"), &beside);
     let exit_code = if difference.changes.is_empty() && lines.is_empty() { 0 } else { DIFFERS };
-    Report { exit_code, ..Report::fine(text, json) }
+    Report { exit_code, remarks, foreign: true, ..Report::fine(text, json) }
 }
 
 /// Golden may come from a stranger's pull request: what would move the cursor or turn the text is escaped.

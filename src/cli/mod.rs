@@ -3,6 +3,7 @@
 mod args;
 pub mod draw;
 mod failure;
+mod github;
 mod golden;
 mod host;
 mod init;
@@ -18,7 +19,7 @@ use camino::Utf8Path;
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
 
-use self::args::{Arguments, CaCommand, Command, DkimCommand, UserCommand};
+use self::args::{Arguments, CaCommand, Command, DkimCommand, Format, UserCommand};
 use self::failure::Failure;
 use self::report::Report;
 use crate::env::Env;
@@ -30,7 +31,8 @@ pub fn run(env: &dyn Env, arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => return show_usage(env, &error),
     };
     let outcome = obey(env, arguments.site.as_deref(), &arguments.command);
-    report::show(env, arguments.format, outcome)
+    let here = if github::is_here(env) { Format::Github } else { Format::Human };
+    report::show(env, arguments.format.unwrap_or(here), outcome)
 }
 
 /// Shows help on standard output, a wrong command line on standard error.
@@ -49,7 +51,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command) -> Result<Rep
         Command::Bless(bless) => golden::bless(env, site, bless.force),
         Command::Ca(CaCommand::Show { pem }) => show::ca(site, *pem),
         Command::Completions { shell } => Ok(completions(*shell)),
-        Command::Diff => golden::diff(site),
+        Command::Diff(diff) => golden::diff(site, diff.exit_zero),
         Command::Dkim(DkimCommand::List) => show::dkim(site),
         Command::Dns(dns) => show::dns(site, dns.domain.as_ref()),
         Command::Init(init) => self::init::init(env, site, init),

@@ -3,10 +3,12 @@
 use crate::cli::args::Format;
 use crate::cli::draw;
 use crate::cli::failure::Failure;
+use crate::cli::github::{self, Annotation, Remarks};
 use crate::diag::Diagnostic;
 use crate::env::Env;
+use crate::store::files;
 
-/// What a command found, in the two forms that it can be shown in.
+/// What a command found, in the forms that it can be shown in.
 #[derive(Debug)]
 pub(super) struct Report {
     /// For people: whole lines.
@@ -17,12 +19,16 @@ pub(super) struct Report {
     pub(super) exit_code: u8,
     /// Findings about the settings that did not hinder the work.
     pub(super) warnings: Vec<Diagnostic>,
+    /// For GitHub, beside the text.
+    pub(super) remarks: Remarks,
+    /// Whether the text holds what strangers wrote, so that on GitHub it must not be taken for commands.
+    pub(super) foreign: bool,
 }
 
 impl Report {
     /// Makes a report of success.
     pub(super) fn fine(text: String, json: serde_json::Value) -> Self {
-        Self { text, json, exit_code: 0, warnings: Vec::new() }
+        Self { text, json, exit_code: 0, warnings: Vec::new(), remarks: Remarks::default(), foreign: false }
     }
 
     /// Adds findings about the settings.
@@ -35,12 +41,11 @@ impl Report {
 /// Shows a report, or why there is none, and returns the exit code.
 pub(super) fn show(env: &dyn Env, format: Format, outcome: Result<Report, Failure>) -> u8 {
     let shown = outcome.and_then(|report| {
-        let text = match format {
-            Format::Human => report.text,
-            Format::Json => format!("{:#}\n", report.json),
-        };
         talk(env, format, &report.warnings);
-        env.print(&text)?;
+        if format == Format::Github {
+            write_summary(env, &report.remarks.summary);
+        }
+        env.print(&text(env, format, &report))?;
         Ok(report.exit_code)
     });
     shown.unwrap_or_else(|failure| {
@@ -49,14 +54,53 @@ pub(super) fn show(env: &dyn Env, format: Format, outcome: Result<Report, Failur
     })
 }
 
+/// Returns what goes to standard output.
+fn text(env: &dyn Env, format: Format, report: &Report) -> String {
+    let commands = report.remarks.annotations.iter().map(|annotation| annotation.command(env));
+    let seen =
+        |text: &str| if report.foreign && on_github(env, format) { github::harmless(text) } else { text.to_owned() };
+    match format {
+        Format::Github => commands.chain([seen(&report.text)]).collect(),
+        Format::Human => seen(&report.text),
+        Format::Json => github::harmless_json(&format!("{:#}\n", report.json)),
+    }
+}
+
+fn on_github(env: &dyn Env, format: Format) -> bool {
+    format == Format::Github || github::is_here(env)
+}
+
+/// Adds to the page of the job. It is no part of the command's work: if it cannot be written, the exit code still tells.
+fn write_summary(env: &dyn Env, summary: &str) {
+    let Some(path) = env.variable("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty() && !summary.is_empty()) else {
+        return;
+    };
+    let problem = match files::append(path.as_str().into(), summary.as_bytes(), SUMMARY_LIMIT) {
+        Ok(true) => return,
+        Ok(false) => "the job summary is full, so this is not in it".to_owned(),
+        Err(error) => format!("the job summary could not be written: {error}"),
+    };
+    // As above.
+    let _ = env.talk(&format!("postseal: {problem}\n"));
+}
+
+/// GitHub drops the summary of a step that is longer.
+const SUMMARY_LIMIT: u64 = 1024 * 1024;
+
 /// Shows diagnostics on standard error.
 pub(super) fn talk(env: &dyn Env, format: Format, diagnostics: &[Diagnostic]) {
     if diagnostics.is_empty() {
         return;
     }
+    let drawn = || draw::draw(diagnostics, env.person_is_there() && env.variable("NO_COLOR").is_none());
     let text = match format {
-        Format::Human => draw::draw(diagnostics, env.person_is_there() && env.variable("NO_COLOR").is_none()),
-        Format::Json => format!("{:#}\n", draw::to_json(diagnostics)),
+        Format::Human if github::is_here(env) => github::harmless(&drawn()),
+        Format::Human => drawn(),
+        Format::Json => github::harmless_json(&format!("{:#}\n", draw::to_json(diagnostics))),
+        Format::Github => {
+            let commands = diagnostics.iter().map(|diagnostic| Annotation::of(diagnostic).command(env));
+            commands.chain([github::harmless(&drawn())]).collect()
+        }
     };
     // Where standard error is closed, the exit code still tells.
     let _ = env.talk(&text);

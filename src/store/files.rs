@@ -172,6 +172,18 @@ pub(super) fn write_staged(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(
     write_through(&mut file, bytes, mode).map_err(&doing)
 }
 
+/// Adds to the end of a file that another program gave, unless it would grow longer than the limit. Returns whether it did.
+pub fn append(path: &Utf8Path, bytes: &[u8], limit: u64) -> Result<bool, StoreError> {
+    let doing = while_doing("write", path);
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o644).open(path).map_err(&doing)?;
+    let length = file.metadata().map_err(&doing)?.len().saturating_add(bytes.len() as u64);
+    if length > limit {
+        return Ok(false);
+    }
+    file.write_all(bytes).map_err(doing)?;
+    Ok(true)
+}
+
 /// Creates a directory and those above it that are missing, all with the mode; one that exists stays as it is.
 pub fn create_dir(path: &Utf8Path, mode: u32) -> Result<(), StoreError> {
     let doing = while_doing("create", path);
