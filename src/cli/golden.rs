@@ -161,7 +161,7 @@ fn report(difference: &Difference, directory: &SiteDir, gaps: &Gaps<'_>) -> Repo
 }
 
 /// Golden may come from a stranger's pull request: what would move the cursor or turn the text is escaped.
-fn visible_lines(text: &str) -> String {
+pub(super) fn visible_lines(text: &str) -> String {
     let plain = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || crate::names::is_hidden(c));
     text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
         if plain(c) {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::args::Install;
 use crate::cli::failure::{DIFFERS, Failure};
-use crate::cli::golden::visible;
+use crate::cli::golden::visible_lines;
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::diag::{Diagnostic, Severity, did_you_mean};
@@ -40,7 +40,8 @@ pub(super) fn plan(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> Re
     text.push_str(&installation.summary());
     text.push('\n');
     let exit_code = if installation.is_done() && !failed { 0 } else { DIFFERS };
-    let report = Report { exit_code, ..Report::fine(text, to_json(&machine, &installation, host, &then)) };
+    let report =
+        Report { exit_code, foreign: true, ..Report::fine(text, to_json(&machine, &installation, host, &then)) };
     Ok(report.warn(&warnings).warn(&hindrances(&installation)))
 }
 
@@ -125,7 +126,7 @@ fn compare(
     host: &Host,
     args: &Install,
 ) -> Result<Installation, Failure> {
-    let tree = wanted.render(inventory)?;
+    let tree = wanted.checked(inventory, store)?;
     let wanted = machine.wanted(&tree, |stored| store.resolve(stored).map_err(Failure::from))?;
     let installed = store.ledger().installed(&host.name, machine.root())?;
     let paths: BTreeSet<&Utf8PathBuf> =
@@ -256,7 +257,7 @@ fn steps(machine: &Machine<'_>, installation: &Installation) -> String {
         .collect();
     let diffs =
         listed.filter(|step| matches!(step.action, Action::Adopt | Action::Change | Action::Foreign | Action::Keep));
-    let diffs: String = diffs.filter_map(Step::unified).map(|diff| visible(&diff)).collect();
+    let diffs: String = diffs.filter_map(Step::unified).map(|diff| visible_lines(&diff)).collect();
     columns(&rows) + &diffs
 }
 

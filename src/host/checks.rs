@@ -14,9 +14,10 @@ use crate::diag::{Diagnostic, Severity};
 use crate::dkim;
 use crate::host::Machine;
 use crate::install::{Action, Found, Installation, Wanted};
-use crate::inventory::{DkimAlgorithm, DkimKey, Inventory};
+use crate::inventory::{DkimAlgorithm, Inventory};
 use crate::keys::{self, KeyError, PemItem, PrivateKey};
 use crate::pki::inspect::Certificate;
+use crate::plan;
 use crate::secret::Secret;
 use crate::site::{CertificateSource, Site};
 use crate::tree::Part;
@@ -187,7 +188,7 @@ impl Checks<'_> {
                 self.error("dkim-key-mismatch", message, "bring state/ back from a backup");
             }
         }
-        for (domain, algorithm) in missing_keys(self.facts.site, self.facts.inventory) {
+        for (domain, algorithm) in plan::missing_keys(self.facts.site, self.facts.inventory) {
             let message =
                 format!("{domain} has no {} key, so its mail would not be signed with one", algorithm.as_str());
             self.error("dkim-key-missing", message, "make it: postseal render");
@@ -248,20 +249,6 @@ impl Checks<'_> {
             }
         }
     }
-}
-
-/// Returns the domains and algorithms of the settings that have no active key.
-fn missing_keys<'a>(
-    site: &'a Site,
-    inventory: &'a Inventory,
-) -> impl Iterator<Item = (&'a crate::names::DomainName, DkimAlgorithm)> {
-    let has = |domain: &crate::names::DomainName, algorithm| {
-        let active = |key: &DkimKey| key.domain == *domain && key.algorithm == algorithm;
-        inventory.dkim_keys.iter().any(active)
-    };
-    let all =
-        site.domains.iter().flat_map(|domain| domain.dkim.iter().map(move |algorithm| (&domain.name, *algorithm)));
-    all.filter(move |(domain, algorithm)| !has(domain, *algorithm))
 }
 
 /// Returns what a private key's record says after `p=`.
