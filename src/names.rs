@@ -173,6 +173,12 @@ impl MailAddress {
     pub fn path_component(&self) -> String {
         self.text.replace('/', "%2f")
     }
+
+    /// Returns the address that has this path component, if one has.
+    pub fn of_path_component(name: &str) -> Option<Self> {
+        let address: Self = name.replace("%2f", "/").parse().ok()?;
+        (address.path_component() == name).then_some(address)
+    }
 }
 
 /// Addresses sort by domain first, so that a domain's mailboxes stand together.

@@ -10,12 +10,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use postseal::inventory::{DkimAlgorithm, DkimKey, DkimState};
 use postseal::names::{DeviceName, Digest, MailAddress};
 use postseal::plan::public_files;
 use postseal::secret::Secret;
 use postseal::store::files::write_atomic;
-use postseal::store::ledger::{LedgerError, NewCertificate};
-use postseal::store::{Passphrase, SiteDir, Store, StoreError, Writer};
+use postseal::store::ledger::{LedgerError, NewCertificate, NewClient};
+use postseal::store::{Passphrase, SITE_CA, SiteDir, Store, StoreError, Writer, bundle_names};
 use postseal::tree::{Class, Content, Entry, Part, Stored, Tree};
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -206,7 +207,8 @@ fn eight_threads_and_eight_processes_add_sixteen_users() {
 #[test]
 fn a_killed_run_leaves_whole_files_and_nothing_else() {
     let (_guard, site) = scratch();
-    let key = create(&site).put_key(&secret("key")).unwrap();
+    drop(with_alice(&site));
+    let key = Digest::of(b"key");
     for milliseconds in [1, 3, 9, 20, 33, 48, 70, 101] {
         let mut process = another_process(&site, "rewrite", "022");
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -386,4 +388,167 @@ fn an_empty_ledger_beside_a_lock_is_no_new_site() {
     fs::write(site.path("state/ledger.sqlite"), "").unwrap();
     let error = Store::open(site).unwrap_err().to_string();
     assert!(error.ends_with("bring state/ back from a backup"), "{error}");
+}
+
+fn unrecorded(writer: &Writer) -> Vec<Utf8PathBuf> {
+    let (bob, phone) = ("b/b@example.com".parse().unwrap(), "phone".parse().unwrap());
+    let key = writer.put_key(&secret("unrecorded")).unwrap();
+    let mut made = vec![writer.key_path(&key)];
+    for (address, device) in [(&bob, &laptop()), (&alice(), &phone)] {
+        for of in [Passphrase::Account(address), Passphrase::Device(address, device)] {
+            writer.put_passphrase(of, &secret("password")).unwrap();
+            made.push(writer.passphrase_path(of));
+        }
+        for name in bundle_names(address).into_iter().chain([SITE_CA.to_owned()]) {
+            made.push(writer.write_handout(address, device, &name, &secret("p12")).unwrap());
+        }
+    }
+    // Alice has an account, so that her mail password is recorded.
+    let kept = writer.passphrase_path(Passphrase::Account(&alice()));
+    made.retain(|path| *path != kept);
+    made
+}
+
+/// A site whose ledger knows a DKIM key and Alice's laptop.
+fn with_alice(site: &SiteDir) -> (Writer, Vec<Utf8PathBuf>) {
+    let mut writer = create(site);
+    let key = writer.put_key(&secret("key")).unwrap();
+    writer.put_passphrase(Passphrase::SiteCa, &secret("passphrase")).unwrap();
+    writer.put_passphrase(Passphrase::Account(&alice()), &secret("password")).unwrap();
+    writer.put_passphrase(Passphrase::Device(&alice(), &laptop()), &secret("password")).unwrap();
+    let mut kept = vec![
+        writer.key_path(&key),
+        writer.passphrase_path(Passphrase::SiteCa),
+        writer.passphrase_path(Passphrase::Account(&alice())),
+        writer.passphrase_path(Passphrase::Device(&alice(), &laptop())),
+    ];
+    for name in bundle_names(&alice()).into_iter().chain([SITE_CA.to_owned()]) {
+        kept.push(writer.write_handout(&alice(), &laptop(), &name, &secret("p12")).unwrap());
+    }
+    let certificate = NewCertificate {
+        serial: "40000000000000000000000000000001".parse().unwrap(),
+        pem: "certificate".into(),
+        fingerprint: Digest::of(b"alice"),
+        not_before: NOW,
+        not_after: datetime!(2027-09-01 12:00 UTC),
+    };
+    let client = NewClient { address: alice(), device: laptop(), issuing: "issuing".into(), twin: "twin".into() };
+    let key = DkimKey {
+        domain: "example.com".parse().unwrap(),
+        algorithm: DkimAlgorithm::Rsa,
+        selector: "202609r".parse().unwrap(),
+        state: DkimState::Active,
+        since: NOW,
+        public: "MIIB".into(),
+        key,
+    };
+    writer
+        .transact(|tx| {
+            tx.add_dkim_key(&key)?;
+            tx.add_user(&alice(), NOW)?;
+            tx.add_client_certificate(&certificate, &client)
+        })
+        .unwrap();
+    (writer, kept)
+}
+
+#[test]
+fn what_was_made_and_never_recorded_is_swept_and_what_is_recorded_stays() {
+    let (_guard, site) = scratch();
+    let (writer, kept) = with_alice(&site);
+    let swept = unrecorded(&writer);
+    drop(writer);
+    drop(open(&site));
+    let left: Vec<_> = swept.iter().filter(|path| path.exists()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
+    let names: Vec<String> = modes(&site.path("handout")).into_keys().collect();
+    let bundles = bundle_names(&alice()).map(|name| format!("alice@example.com/laptop/{name}"));
+    let mut expected = vec![String::new(), "alice@example.com".into(), "alice@example.com/laptop".into()];
+    expected.extend(bundles.into_iter().chain(["alice@example.com/laptop/site-ca.pem".into()]));
+    expected.sort();
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn what_a_person_put_there_is_never_swept() {
+    let (_guard, site) = scratch();
+    let (writer, _) = with_alice(&site);
+    drop(writer);
+    let mut own = vec![
+        // The name of a key, but not of this one; an old copy of a key; notes.
+        site.path("state/keys/0123456789abcdef.key"),
+        site.path(format!("state/keys/{}.key.bak", Digest::of(b"own").short())),
+        site.path("state/keys/README"),
+        site.path("state/passwords/README"),
+    ];
+    for directory in
+        ["state/passwords/bob@example.com", "handout/bob@example.com/phone", "handout/old", "handout/Bob@b.org"]
+    {
+        fs::create_dir_all(site.path(directory)).unwrap();
+        own.push(site.path(directory).join("notes"));
+    }
+    // Beside something of somebody's own, the CA's certificate may be theirs, too.
+    own.push(site.path("handout/bob@example.com/phone/site-ca.pem"));
+    for path in &own {
+        fs::write(path, "own").unwrap();
+    }
+    drop(open(&site));
+    let gone: Vec<_> = own.iter().filter(|path| !path.exists()).collect();
+    assert!(gone.is_empty(), "{gone:?}");
+}
+
+#[test]
+fn a_key_that_the_lock_names_outlives_a_ledger_from_an_old_backup() {
+    let (_guard, site) = scratch();
+    let (writer, _) = with_alice(&site);
+    let key = writer.put_key(&secret("newer")).unwrap();
+    write_atomic(&site.path("postseal.lock"), format!("key = \"{key}\"\n").as_bytes(), 0o644).unwrap();
+    drop(writer);
+    assert_eq!(open(&site).key(&key).unwrap(), secret("newer"));
+}
+
+#[test]
+fn a_link_in_place_of_what_is_swept_is_refused() {
+    for name in ["state/keys", "state/passwords", "handout"] {
+        let (_guard, site) = scratch();
+        let (writer, _) = with_alice(&site);
+        drop(writer);
+        let elsewhere = site.root().with_file_name("elsewhere");
+        fs::rename(site.path(name), &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, site.path(name)).unwrap();
+        let before = modes(&elsewhere);
+        let refused = Writer::open(site.clone(), |_| ()).unwrap_err();
+        assert!(matches!(refused, StoreError::NotADirectory(path) if path.ends_with(name)), "{name}");
+        assert_eq!(modes(&elsewhere), before);
+    }
+}
+
+#[test]
+fn nothing_is_handed_out_or_kept_through_a_link() {
+    let (_guard, site) = scratch();
+    let (writer, _) = with_alice(&site);
+    let elsewhere = site.root().with_file_name("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::create_dir(site.path("handout/carol@example.com")).unwrap();
+    for link in ["handout/bob@example.com", "handout/carol@example.com/laptop", "state/passwords/bob@example.com"] {
+        std::os::unix::fs::symlink(&elsewhere, site.path(link)).unwrap();
+    }
+    let refused = |result: Result<(), StoreError>| assert!(matches!(result, Err(StoreError::NotADirectory(_))));
+    for address in ["bob@example.com", "carol@example.com"] {
+        let written = writer.write_handout(&address.parse().unwrap(), &laptop(), "a.p12", &secret("p12"));
+        refused(written.map(|_| ()));
+    }
+    refused(writer.put_passphrase(Passphrase::Account(&"bob@example.com".parse().unwrap()), &secret("password")));
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
+#[test]
+fn a_ledger_behind_a_link_is_refused() {
+    let (_guard, site) = scratch();
+    drop(create(&site));
+    let elsewhere = site.root().with_file_name("elsewhere");
+    fs::rename(site.path("state/ledger.sqlite"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, site.path("state/ledger.sqlite")).unwrap();
+    assert!(matches!(Store::open(site), Err(StoreError::NotAFile(path)) if path.ends_with("ledger.sqlite")));
 }

@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Check(Vec<Diagnostic>),
     /// The work could not be done: input or output, a missing program: exit code 3.
     Work(Box<Diagnostic>),
+    /// The ledger's change counts, but what follows from it could not be done: exit code 3.
+    Recorded(Vec<Diagnostic>),
     /// A secret would have been written or shown: exit code 4.
     Secret(Box<Diagnostic>),
     /// Nobody reads standard output any more: exit code 0, as for `postseal dns | head -1`.
@@ -43,13 +45,36 @@ impl Failure {
         Self::Secret(Box::new(Diagnostic::error(code, message, help)))
     }
 
+    /// Says that a change is recorded all the same, in words such as `alice@example.com is removed`, and what is left to do.
+    pub(super) fn after(self, recorded: &str) -> Self {
+        if matches!(self, Self::BrokenPipe | Self::Recorded(_)) {
+            return self;
+        }
+        let message = format!("{recorded}, but out/ and postseal.lock may not show it yet");
+        let help = "mend what is named above, then: postseal render; there is no need to repeat this command";
+        if let Self::Secret(diagnostic) = self {
+            return Self::Secret(Box::new(diagnostic.note(format!("{message}; {help}"))));
+        }
+        let mut diagnostics = self.diagnostics().to_vec();
+        diagnostics.push(Diagnostic::error("not-rendered", message, help));
+        Self::Recorded(diagnostics)
+    }
+
+    /// Says that all is done, though the report of it could not be shown.
+    pub(super) fn unshown(self, done: &str) -> Self {
+        let Self::Work(mut diagnostic) = self else { return self };
+        diagnostic.notes.push(format!("{done}; only the report of it is lost"));
+        "look at where standard output goes; there is no need to repeat this command".clone_into(&mut diagnostic.help);
+        Self::Recorded(vec![*diagnostic])
+    }
+
     /// Returns the exit code.
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Self::BrokenPipe => 0,
             Self::Check(_) => DIFFERS,
             Self::Input(_) => 2,
-            Self::Work(_) => 3,
+            Self::Recorded(_) | Self::Work(_) => 3,
             Self::Secret(_) => 4,
         }
     }
@@ -58,7 +83,7 @@ impl Failure {
     pub(super) fn diagnostics(&self) -> &[Diagnostic] {
         match self {
             Self::BrokenPipe => &[],
-            Self::Check(diagnostics) | Self::Input(diagnostics) => diagnostics,
+            Self::Check(diagnostics) | Self::Input(diagnostics) | Self::Recorded(diagnostics) => diagnostics,
             Self::Work(diagnostic) | Self::Secret(diagnostic) => std::slice::from_ref(diagnostic.as_ref()),
         }
     }
@@ -84,7 +109,8 @@ impl From<StoreError> for Failure {
         };
         match error {
             StoreError::Text(diagnostic) => Self::Input(vec![*diagnostic]),
-            StoreError::HoldsSite(_)
+            StoreError::Completed(_)
+            | StoreError::HoldsSite(_)
             | StoreError::LedgerLost(_)
             | StoreError::NoSecret(_)
             | StoreError::NoState(_)
@@ -142,5 +168,46 @@ impl From<PkiError> for Failure {
             }
             _ => Self::input("pki", error.to_string(), "look at what was asked for"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Failure {
+        std::io::Error::from(ErrorKind::StorageFull).into()
+    }
+
+    #[test]
+    fn what_fails_after_the_ledger_says_that_the_change_counts_and_how_to_go_on() {
+        for failure in [full(), Failure::input("settings", "wrong", "mend it")] {
+            let failure = failure.after("bob@example.com is removed");
+            let last = failure.diagnostics().last().unwrap();
+            assert_eq!((failure.exit_code(), failure.diagnostics().len()), (3, 2));
+            assert!(
+                last.message.starts_with("bob@example.com is removed, but ") && last.help.contains("postseal render")
+            );
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_refused_after_the_ledger_keeps_its_exit_code() {
+        let failure = Failure::secret("secret", "no", "no").after("bob@example.com is removed");
+        assert_eq!(failure.exit_code(), 4);
+        assert!(failure.diagnostics()[0].notes[0].starts_with("bob@example.com is removed, but "));
+    }
+
+    #[test]
+    fn a_lost_report_says_that_only_it_is_lost() {
+        let failure = full().unshown("bob@example.com is removed");
+        assert_eq!((failure.exit_code(), failure.diagnostics().len()), (3, 1));
+        assert_eq!(failure.diagnostics()[0].notes, ["bob@example.com is removed; only the report of it is lost"]);
+    }
+
+    #[test]
+    fn who_reads_no_further_needs_no_message() {
+        let broken = || Failure::from(std::io::Error::from(ErrorKind::BrokenPipe));
+        assert_eq!(broken().after("done").exit_code() + broken().unshown("done").exit_code(), 0);
     }
 }

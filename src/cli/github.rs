@@ -211,7 +211,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::env::System;
+    use crate::env::{Finished, Program, System};
     use crate::keys::{KeyError, KeyKind, PrivateKey};
     use crate::secret::Secret;
 
@@ -248,6 +248,9 @@ mod tests {
         }
         fn wait(&self, length: std::time::Duration) {
             System.wait(length);
+        }
+        fn run(&self, program: &Program<'_>) -> std::io::Result<Finished> {
+            System.run(program)
         }
     }
 

@@ -9,7 +9,7 @@ use crate::cli::make;
 use crate::cli::report::Report;
 use crate::cli::session::{self, RENDERED, Wanted, refuse_secrets};
 use crate::env::Env;
-use crate::inventory::{DkimAlgorithm, Inventory};
+use crate::inventory::{DkimAlgorithm, DkimKey, Inventory};
 use crate::names::{DomainName, visible};
 use crate::plan::{self, Difference, Files, reason};
 use crate::secret::Secret;
@@ -19,7 +19,7 @@ use crate::store::{SiteDir, Store, StoreError};
 pub(super) fn render(env: &dyn Env, site: Option<&Utf8Path>) -> Result<Report, Failure> {
     let (wanted, mut store) = session::write(env, site)?;
     let made = make::missing_dkim_keys(env, &wanted.site, &mut store)?;
-    let changed = session::refresh(&wanted, &store)?;
+    let changed = session::refresh(&wanted, &store).map_err(|failure| after_keys(failure, &made))?;
     let out = session::shown(&store, "out");
     let mut text = String::new();
     for key in &made {
@@ -30,7 +30,15 @@ pub(super) fn render(env: &dyn Env, site: Option<&Utf8Path>) -> Result<Report, F
     }
     text.push_str(&if changed { format!("rendered {out}/\n") } else { format!("{out}/ is up to date\n") });
     let made: Vec<_> = made.iter().map(|key| json!({ "domain": key.domain, "selector": key.selector })).collect();
-    Ok(Report::fine(text, json!({ "changed": changed, "made": made })).warn(&wanted.warnings))
+    let report = Report::fine(text, json!({ "changed": changed, "made": made })).warn(&wanted.warnings);
+    Ok(report.done(format!("{out}/ is rendered")))
+}
+
+/// Keys that were made before something failed are recorded, and are not made again.
+fn after_keys(failure: Failure, made: &[DkimKey]) -> Failure {
+    let count = made.len();
+    let noun = if count == 1 { "new DKIM key is" } else { "new DKIM keys are" };
+    if count == 0 { failure } else { failure.after(&format!("{count} {noun} recorded")) }
 }
 
 /// `diff`
@@ -214,10 +222,11 @@ pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Resu
     let mut store = if directory.has_state()? { Some(session::write(env, site)?.1) } else { None };
     let before = golden(&directory)?.unwrap_or_default();
     let wanted = Wanted::read(&directory)?;
-    if let Some(store) = &mut store {
+    let made = match &mut store {
         // A domain that is blessed without its keys would differ with the next render.
-        make::missing_dkim_keys(env, &wanted.site, store)?;
-    }
+        Some(store) => make::missing_dkim_keys(env, &wanted.site, store)?,
+        None => Vec::new(),
+    };
     let store = store.as_ref();
     let inventory = public_inventory(&directory, store.map(|writer| &**writer))?;
     if let Some(key) = plan::missing_keys(&wanted.site, &inventory).first() {
@@ -225,9 +234,9 @@ pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Resu
     }
     let rendered = rendered(&wanted, &inventory, store.map(|writer| &**writer))?;
     let difference = plan::difference(&before, &rendered);
-    directory.write_golden(&rendered)?;
+    directory.write_golden(&rendered).map_err(|error| after_keys(error.into(), &made))?;
     if let Some(store) = store {
-        session::refresh(&wanted, store)?;
+        session::refresh(&wanted, store).map_err(|failure| after_keys(failure, &made))?;
     }
     let text = format!(
         "{}\nblessed {}/; commit it together with postseal.lock\n",
@@ -239,5 +248,6 @@ pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Resu
         .iter()
         .map(|change| json!({ "path": change.path.as_str(), "kind": change.kind.as_str() }))
         .collect();
-    Ok(Report::fine(text, json!({ "changes": changes, "identical": difference.identical })).warn(&wanted.warnings))
+    let report = Report::fine(text, json!({ "changes": changes, "identical": difference.identical }));
+    Ok(report.warn(&wanted.warnings).done(format!("{}/ is blessed", directory.path("golden"))))
 }

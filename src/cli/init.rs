@@ -60,7 +60,7 @@ pub(super) fn init(env: &dyn Env, place: Option<&Utf8Path>, args: &Init) -> Resu
     store.write_settings(&settings)?;
     session::refresh(&wanted, &store)?;
     store.settle()?;
-    Ok(report(&target, args, &wanted.site, &made))
+    Ok(report(&target, args, &wanted.site, &made).done(format!("the site {} is made", target.root())))
 }
 
 fn answers(args: &Init) -> Result<InitAnswers, Failure> {

@@ -19,7 +19,7 @@ use crate::plan;
 use crate::secret::Secret;
 use crate::site::Site;
 use crate::store::ledger::{NewCertificate, NewClient};
-use crate::store::{Passphrase, Store, Writer};
+use crate::store::{Passphrase, SITE_CA, Store, Writer, bundle_names};
 
 /// A CA that can sign: its certificate and its opened key.
 pub(super) struct SiteCa {
@@ -262,17 +262,13 @@ pub(super) fn client(env: &dyn Env, ca: &SiteCa, order: &ClientOrder<'_>, store:
         chain: &[&issued.issuing, &ca.certificate],
         friendly_name: &format!("{} {}", order.address, order.device),
     };
-    // What a killed run left there belongs to a certificate that nobody recorded.
-    store.remove_handout(order.address, order.device)?;
-    let modern = (Protection::Modern, "");
-    let forms = if order.apple { vec![modern, (Protection::Apple, "-apple")] } else { vec![modern] };
-    for (protection, suffix) in forms {
-        let file = format!("{}{suffix}.p12", order.address.path_component());
+    let forms = [Protection::Modern, Protection::Apple].into_iter().zip(bundle_names(order.address));
+    for (protection, file) in forms.take(if order.apple { 2 } else { 1 }) {
         let p12 = bundle.encode(protection, &password, &BundleSalts::from_random(octets(env)?))?;
         store.write_handout(order.address, order.device, &file, &p12)?;
     }
     let site_ca = Secret::from(ca.certificate.pem());
-    store.write_handout(order.address, order.device, "site-ca.pem", &site_ca)?;
+    store.write_handout(order.address, order.device, SITE_CA, &site_ca)?;
     Ok(Client {
         recorded: recorded(&issued.leaf, serials.leaf, ""),
         whose: NewClient {

@@ -23,17 +23,25 @@ pub(super) struct Report {
     pub(super) remarks: Remarks,
     /// Whether the text holds what strangers wrote, so that on GitHub it must not be taken for commands.
     pub(super) foreign: bool,
+    /// What counts though the report cannot be shown, in words such as `alice@example.com is removed`.
+    pub(super) done: Option<String>,
 }
 
 impl Report {
     /// Makes a report of success.
     pub(super) fn fine(text: String, json: serde_json::Value) -> Self {
-        Self { text, json, exit_code: 0, warnings: Vec::new(), remarks: Remarks::default(), foreign: false }
+        Self { text, json, exit_code: 0, warnings: Vec::new(), remarks: Remarks::default(), foreign: false, done: None }
     }
 
     /// Adds findings about the settings.
     pub(super) fn warn(mut self, warnings: &[Diagnostic]) -> Self {
         self.warnings.extend_from_slice(warnings);
+        self
+    }
+
+    /// Adds what is done by now, for the case that the report cannot be shown.
+    pub(super) fn done(mut self, what: impl Into<String>) -> Self {
+        self.done = Some(what.into());
         self
     }
 }
@@ -45,8 +53,13 @@ pub(super) fn show(env: &dyn Env, format: Format, outcome: Result<Report, Failur
         if format == Format::Github {
             write_summary(env, &report.remarks.summary);
         }
-        env.print(&text(env, format, &report))?;
-        Ok(report.exit_code)
+        match env.print(&text(env, format, &report)).map_err(Failure::from) {
+            Ok(()) => Ok(report.exit_code),
+            Err(failure) => Err(match report.done {
+                Some(done) => failure.unshown(&done),
+                None => failure,
+            }),
+        }
     });
     shown.unwrap_or_else(|failure| {
         talk(env, format, failure.diagnostics());

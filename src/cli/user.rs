@@ -9,14 +9,13 @@ use crate::cli::make::{self, ClientOrder, SiteCa};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::cli::show::day;
-use crate::diag::{Diagnostic, did_you_mean};
+use crate::diag::did_you_mean;
 use crate::env::Env;
 use crate::inventory::{CertificateStatus, ClientCertificate, Inventory};
-use crate::names::{DeviceName, MailAddress};
+use crate::names::{DeviceName, MailAddress, Serial};
 use crate::password;
 use crate::secret::Secret;
 use crate::site::{Accounts, Site};
-use crate::store::ledger::LedgerError;
 use crate::store::{Passphrase, Writer};
 
 /// What `user add` and the first user of `init` have in common.
@@ -44,8 +43,9 @@ pub(super) fn add(env: &dyn Env, site: Option<&Utf8Path>, args: &UserAdd) -> Res
     let order = ClientOrder { address, device, key: args.key, days: args.days, apple: args.apple };
     let new = NewUser { order, senders: &args.senders, chosen };
     let added = make_user(env, &wanted.site, &ca, &new, &mut store)?;
-    session::refresh(&wanted, &store)?;
-    Ok(add_report(env, &wanted, &store, &new.order, &added))
+    let done = format!("the certificate of {address} for `{device}` is recorded");
+    session::refresh(&wanted, &store).map_err(|failure| failure.after(&done))?;
+    Ok(add_report(env, &wanted, &store, &new.order, &added).done(done))
 }
 
 /// Refuses what cannot be added, before anything is written.
@@ -152,7 +152,8 @@ pub(super) fn make_user(
         ledger.record_event(now, "client-certificate-issued", address.as_str(), &detail)
     })?;
     if mail.is_some() {
-        store.settle_password()?;
+        let done = format!("the certificate of {address} for `{}` is recorded", new.order.device);
+        store.settle_password().map_err(|error| Failure::from(error).after(&done))?;
     }
     Ok(Added {
         certificate: day(client.recorded.not_after),
@@ -230,8 +231,9 @@ pub(super) fn passwd(env: &dyn Env, site: Option<&Utf8Path>, args: &UserPasswd) 
         ledger.set_password(&args.address, &hash)?;
         ledger.record_event(now, "password-set", args.address.as_str(), &json!({}))
     })?;
-    store.settle_password()?;
-    session::refresh(&wanted, &store)?;
+    let done = format!("the new mail password of {} is recorded", args.address);
+    let settled = store.settle_password().map_err(Failure::from);
+    settled.and_then(|()| session::refresh(&wanted, &store)).map_err(|failure| failure.after(&done))?;
     let place = store.passphrase_path(Passphrase::Account(&args.address));
     let shown =
         password.expose_str().filter(|_| env.output_is_terminal()).map_or_else(|| format!("in {place}"), str::to_owned);
@@ -239,31 +241,27 @@ pub(super) fn passwd(env: &dyn Env, site: Option<&Utf8Path>, args: &UserPasswd) 
         "set a new mail password for {}: {shown}\nit counts once `credentials` is installed and read: smtpctl update table credentials\n",
         args.address
     );
-    Ok(Report::fine(text, json!({ "address": args.address, "password_file": place.as_str() })))
+    Ok(Report::fine(text, json!({ "address": args.address, "password_file": place.as_str() })).done(done))
 }
 
 /// `user remove`. A lost device cannot wait for settings to be mended: the ledger comes first, then what follows from it.
 pub(super) fn remove(env: &dyn Env, site: Option<&Utf8Path>, address: &MailAddress) -> Result<Report, Failure> {
     let mut store = session::writer(env, session::directory(site))?;
     let inventory = store.inventory()?;
-    if !inventory.users.iter().any(|user| user.address == *address) && store.forget_user(address)? {
-        let text = format!("{address} was removed before; cleared away what was left of their handout and passwords\n");
-        return Ok(Report::fine(text, json!({ "address": address, "revoked": [] })));
+    let is_there = inventory.users.iter().any(|user| user.address == *address);
+    // Removed before, perhaps by a run that was killed: what follows is done all the same.
+    let was_there = inventory.client_certificates.iter().any(|certificate| certificate.address == *address);
+    if !is_there && !was_there {
+        known(&inventory, address)?;
     }
-    known(&inventory, address)?;
-    let now = env.now();
-    let revoked = store.transact(|ledger| {
-        let revoked = ledger.remove_user(address, now)?;
-        ledger.record_event(now, "user-removed", address.as_str(), &json!({ "revoked": revoked.len() }))?;
-        Ok::<_, LedgerError>(revoked)
-    })?;
-    store.forget_user(address)?;
-    let refreshed = Wanted::read(store.site()).and_then(|wanted| {
-        session::refresh(&wanted, &store)?;
-        Ok(wanted)
-    });
-    let wanted = refreshed.map_err(|failure| recorded_only(address, failure))?;
-    let mut text = format!("removed {address} and took {} off the trust list\n", certificates(revoked.len()));
+    let revoked = if is_there { record_removal(env, address, &mut store)? } else { Vec::new() };
+    let done = format!("{address} is removed and revoked in the ledger");
+    let wanted = follow_removal(address, &store).map_err(|failure| failure.after(&done))?;
+    let mut text = if is_there {
+        format!("removed {address} and took {} off the trust list\n", certificates(revoked.len()))
+    } else {
+        format!("{address} was removed before; out/ shows it\n")
+    };
     text.push_str(match wanted.site.accounts {
         Accounts::External { .. } => "take the login out of your own table too\n",
         Accounts::Managed => {
@@ -276,21 +274,25 @@ pub(super) fn remove(env: &dyn Env, site: Option<&Utf8Path>, address: &MailAddre
         text.push_str(&format!("the alias {} still leads to {address}: change it in postseal.toml\n", alias.address));
     }
     let serials: Vec<String> = revoked.iter().map(ToString::to_string).collect();
-    Ok(Report::fine(text, json!({ "address": address, "revoked": serials })).warn(&wanted.warnings))
+    let json = json!({ "address": address, "revoked": serials });
+    Ok(Report::fine(text, json).warn(&wanted.warnings).done(done))
 }
 
-/// Says that the removal counts, though nothing could be rendered from it.
-fn recorded_only(address: &MailAddress, failure: Failure) -> Failure {
-    let message = format!("{address} is removed and revoked in the ledger, but out/ still admits them");
-    let help = "mend what is named here, then: postseal render, and install it";
-    match failure {
-        Failure::Input(mut diagnostics) => {
-            diagnostics.push(Diagnostic::error("not-rendered", message, help));
-            Failure::Input(diagnostics)
-        }
-        Failure::Secret(diagnostic) => Failure::Secret(Box::new(diagnostic.note(format!("{message}; {help}")))),
-        _ => failure,
-    }
+fn record_removal(env: &dyn Env, address: &MailAddress, store: &mut Writer) -> Result<Vec<Serial>, Failure> {
+    let now = env.now();
+    store.transact(|ledger| {
+        let revoked = ledger.remove_user(address, now)?;
+        ledger.record_event(now, "user-removed", address.as_str(), &json!({ "revoked": revoked.len() }))?;
+        Ok(revoked)
+    })
+}
+
+/// Removes what the person was given, and renders without them.
+fn follow_removal(address: &MailAddress, store: &Writer) -> Result<Wanted, Failure> {
+    store.forget_user(address)?;
+    let wanted = Wanted::read(store.site())?;
+    session::refresh(&wanted, store)?;
+    Ok(wanted)
 }
 
 fn certificates(count: usize) -> String {

@@ -22,6 +22,9 @@ pub enum StoreError {
     /// Another run holds the site's lock and does not end.
     #[error("`{0}` is held by another postseal; let it finish, or end it, and run the command again")]
     Busy(Utf8PathBuf),
+    /// A killed run's new site was brought to its end.
+    #[error("`{0}` was left half made by a run that was killed, and is complete now; look at what it holds")]
+    Completed(Utf8PathBuf),
     /// A file must not be written over.
     #[error("`{0}` exists already; it is never written over")]
     Exists(Utf8PathBuf),
@@ -55,6 +58,9 @@ pub enum StoreError {
     /// A link, a device or a directory stands where a file should.
     #[error("`{0}` is no regular file; put the file itself there")]
     NotAFile(Utf8PathBuf),
+    /// A link stands where a directory of the program's own should.
+    #[error("`{0}` is no directory, or a link to one; put the directory itself there")]
+    NotADirectory(Utf8PathBuf),
     /// A new site needs a place where nothing is.
     #[error("`{0}` is in the way of a new site; choose another directory, or move it away")]
     Occupied(Utf8PathBuf),
@@ -205,6 +211,22 @@ pub fn create_dir(path: &Utf8Path, mode: u32) -> Result<(), StoreError> {
         directory.set_permissions(fs::Permissions::from_mode(mode)).map_err(&doing)?;
     }
     sync_directory(parent(path))
+}
+
+/// Refuses a link, a directory or a device in place of a file.
+pub(super) fn refuse_other_than_file(path: &Utf8Path) -> Result<(), StoreError> {
+    let metadata = fs::symlink_metadata(path).map_err(while_doing("look at", path))?;
+    if metadata.is_file() { Ok(()) } else { Err(StoreError::NotAFile(path.to_owned())) }
+}
+
+/// Refuses a link, through which something else would be written, read or swept; what is missing is none.
+pub(super) fn refuse_link(directory: &Utf8Path) -> Result<(), StoreError> {
+    match fs::symlink_metadata(directory) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(StoreError::NotADirectory(directory.to_owned())),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(other) => Err(while_doing("look at", directory)(other)),
+    }
 }
 
 /// Removes a file; one that is missing already is no error.

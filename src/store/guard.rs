@@ -1,7 +1,8 @@
 //! One writer at a time: an advisory lock on `state/lock`, which the system drops when its holder ends, killed or not.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::time::Duration;
 
 use camino::Utf8Path;
@@ -47,10 +48,33 @@ impl SiteLock {
     }
 }
 
-/// Never truncated, never removed: who waits must hold the same file.
+/// Never truncated, never removed: who waits must hold the same file. A link is refused, for it would be made elsewhere.
 fn open(path: &Utf8Path) -> Result<File, StoreError> {
-    let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    open.map_err(while_doing("lock", path))
+    let doing = while_doing("lock", path);
+    loop {
+        let Some(there) = look_at(path).map_err(&doing)? else {
+            // Where a link was put meanwhile, this fails.
+            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+                Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => continue,
+                result => return result.map_err(&doing),
+            }
+        };
+        if !there.is_file() {
+            return Err(StoreError::NotAFile(path.to_owned()));
+        }
+        let file = OpenOptions::new().write(true).open(path).map_err(&doing)?;
+        let opened = file.metadata().map_err(&doing)?;
+        if (opened.dev(), opened.ino()) == (there.dev(), there.ino()) {
+            return Ok(file);
+        }
+    }
+}
+
+fn look_at(path: &Utf8Path) -> io::Result<Option<fs::Metadata>> {
+    match fs::symlink_metadata(path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 #[cfg(test)]
@@ -68,5 +92,14 @@ mod tests {
         assert!(error.to_string().ends_with("let it finish, or end it, and run the command again"));
         drop(held);
         assert!(SiteLock::acquire(state, |_| panic!("nobody holds it")).is_ok());
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_lock_is_refused() {
+        let guard = tempfile::tempdir().unwrap();
+        let state = Utf8Path::from_path(guard.path()).unwrap();
+        std::os::unix::fs::symlink(state.join("elsewhere"), state.join("lock")).unwrap();
+        assert!(matches!(SiteLock::acquire(state, |_| ()), Err(StoreError::NotAFile(_))));
+        assert!(!state.join("elsewhere").exists());
     }
 }

@@ -10,6 +10,21 @@ use crate::secret::Secret;
 use crate::store::files::{self, StoreError};
 use crate::store::{Store, Writer};
 
+/// The end of a key's file name.
+pub(super) const KEY: &str = ".key";
+/// The name of the file that holds a mail password.
+pub(super) const ACCOUNT_PASSWORD: &str = "password";
+/// The end of the name of the file that holds a PKCS#12 file's password.
+pub(super) const DEVICE_PASSWORD: &str = ".p12-password";
+/// The file of a handout that holds the site CA's certificate.
+pub const SITE_CA: &str = "site-ca.pem";
+
+/// Returns the names of a handout's PKCS#12 files: the modern form, and the older one for Apple's systems.
+pub fn bundle_names(address: &MailAddress) -> [String; 2] {
+    let name = address.path_component();
+    [format!("{name}.p12"), format!("{name}-apple.p12")]
+}
+
 /// What a stored passphrase opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passphrase<'a> {
@@ -25,8 +40,8 @@ impl Passphrase<'_> {
     fn path(self, state: &Utf8Path) -> Utf8PathBuf {
         let of = |address: &MailAddress| state.join("passwords").join(address.path_component());
         match self {
-            Self::Account(address) => of(address).join("password"),
-            Self::Device(address, device) => of(address).join(format!("{device}.p12-password")),
+            Self::Account(address) => of(address).join(ACCOUNT_PASSWORD),
+            Self::Device(address, device) => of(address).join(format!("{device}{DEVICE_PASSWORD}")),
             Self::SiteCa => state.join("ca.passphrase"),
         }
     }
@@ -42,7 +57,7 @@ impl Store {
 
     /// Returns where the private key of that digest lies.
     pub fn key_path(&self, digest: &Digest) -> Utf8PathBuf {
-        self.state().join("keys").join(format!("{}.key", digest.short()))
+        self.state().join("keys").join(format!("{}{KEY}", digest.short()))
     }
 
     /// Returns a passphrase, if it is still kept.
@@ -106,7 +121,9 @@ impl Writer {
     /// Keeps a passphrase; an older one of the same thing is replaced.
     pub fn put_passphrase(&self, of: Passphrase<'_>, passphrase: &Secret) -> Result<(), StoreError> {
         let path = of.path(&self.state());
-        files::create_dir(files::parent(&path), 0o700)?;
+        let directory = files::parent(&path);
+        files::create_dir(directory, 0o700)?;
+        files::refuse_link(directory)?;
         files::write_atomic(&path, passphrase.expose(), 0o600)
     }
 
@@ -138,15 +155,13 @@ impl Writer {
         files::remove_file(&path)
     }
 
-    /// Removes a person's handouts and passwords. Returns whether there were any.
-    pub fn forget_user(&self, address: &MailAddress) -> Result<bool, StoreError> {
+    /// Removes a person's handouts and passwords; what is missing already is no error.
+    pub fn forget_user(&self, address: &MailAddress) -> Result<(), StoreError> {
         let name = address.path_component();
-        let mut found = false;
         for directory in [self.site().path("handout").join(&name), self.state().join("passwords").join(&name)] {
-            found |= files::exists(&directory)?;
             files::remove_dir(&directory)?;
         }
-        Ok(found)
+        Ok(())
     }
 
     /// One at a time: whoever writes holds the site's lock.
@@ -167,13 +182,11 @@ impl Writer {
         if name.starts_with('.') || name.contains('/') || name.is_empty() {
             return Err(StoreError::Outside(path));
         }
-        files::create_dir(&directory, 0o700)?;
+        for own in [files::parent(&directory), &directory] {
+            files::create_dir(own, 0o700)?;
+            files::refuse_link(own)?;
+        }
         files::write_atomic(&path, content.expose(), 0o600)?;
         Ok(path)
-    }
-
-    /// Removes what a person was given for a device; what is missing already is no error.
-    pub fn remove_handout(&self, address: &MailAddress, device: &DeviceName) -> Result<(), StoreError> {
-        files::remove_dir(&self.handout_path(address, device))
     }
 }

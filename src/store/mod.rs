@@ -11,13 +11,14 @@ pub mod ledger;
 pub mod lock;
 mod site_dir;
 mod stage;
+mod sweep;
 mod trees;
 
 use std::fs;
 use std::ops::Deref;
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::inventory::Inventory;
 use crate::names::Digest;
@@ -27,7 +28,7 @@ use crate::tree::{Class, Content, Entry, Resolve, Stored, Tree};
 use self::files::Depth;
 pub use self::files::StoreError;
 use self::guard::SiteLock;
-pub use self::keys::Passphrase;
+pub use self::keys::{Passphrase, SITE_CA, bundle_names};
 use self::ledger::{Ledger, LedgerError, Transaction};
 pub use self::site_dir::SiteDir;
 pub use self::stage::Staged;
@@ -41,14 +42,19 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the site in a directory.
+    /// Opens the site in a directory, which may be one that cannot be written.
     pub fn open(site: SiteDir) -> Result<Self, StoreError> {
-        let state = checked_state(&site)?;
-        let path = state.join("ledger.sqlite");
+        Self::open_with(site, Ledger::open_for_reading)
+    }
+
+    fn open_with(site: SiteDir, open: fn(&Utf8Path) -> Result<Ledger, LedgerError>) -> Result<Self, StoreError> {
+        let path = checked_state(&site)?.join("ledger.sqlite");
         if !files::exists(&path)? {
             return Err(StoreError::LedgerLost(path));
         }
-        let store = Self { ledger: Ledger::open(&path)?, site };
+        // SQLite would write through a link.
+        files::refuse_other_than_file(&path)?;
+        let store = Self { ledger: open(&path)?, site };
         // What a full disk or a bad restore leaves looks like a new site; to go on would make other keys under old names.
         if files::exists(&store.site.path("postseal.lock"))? && store.ledger.is_empty()? {
             return Err(StoreError::LedgerLost(path));
@@ -137,7 +143,7 @@ impl Writer {
     /// Opens the site in a directory and mends what a killed run left. `wait` sleeps while another run holds the lock.
     pub fn open(site: SiteDir, wait: impl FnMut(Duration)) -> Result<Self, StoreError> {
         let lock = SiteLock::acquire(&checked_state(&site)?, wait)?;
-        let store = Store::open(site)?;
+        let store = Store::open_with(site, Ledger::open)?;
         ignore(&store.site)?;
         files::remove_leftovers(store.site.root(), Depth::Here)?;
         for (name, depth) in [("state", Depth::Below), ("handout", Depth::Below)] {
@@ -148,6 +154,7 @@ impl Writer {
         }
         let writer = Self { store, _lock: lock };
         writer.settle_password()?;
+        writer.sweep()?;
         Ok(writer)
     }
 
@@ -206,7 +213,8 @@ impl Writer {
     }
 }
 
-/// Returns the path of the state directory, once it proved to be closed to others.
+/// Returns the path of the state directory, once it proved to be closed to others. It may itself be a link, to a disk that is
+/// encrypted, but what is kept in it is never looked for elsewhere.
 fn checked_state(site: &SiteDir) -> Result<Utf8PathBuf, StoreError> {
     let state = site.path("state");
     if !files::exists(&state)? {
@@ -214,6 +222,9 @@ fn checked_state(site: &SiteDir) -> Result<Utf8PathBuf, StoreError> {
     }
     let metadata = fs::metadata(&state).map_err(files::while_doing("read", &state))?;
     files::refuse_readable(&state, &metadata)?;
+    for directory in [state.join("keys"), state.join("passwords"), site.path("handout")] {
+        files::refuse_link(&directory)?;
+    }
     Ok(state)
 }
 

@@ -27,11 +27,12 @@ pub struct Staged {
 impl Staged {
     /// Makes an empty site for a place where none is. `suffix` is random, so that no two runs share a stage.
     pub fn new(target: &SiteDir, suffix: &str, wait: impl FnMut(Duration)) -> Result<Self, StoreError> {
-        refuse_occupied(target)?;
         let place = target.root();
         let around = if place.is_dir() { place } else { files::parent(place) };
-        files::create_dir(around, 0o755)?;
         let prefix = format!(".postseal-{}.", place.file_name().unwrap_or("site"));
+        finish_killed(target, &prefix)?;
+        refuse_occupied(target)?;
+        files::create_dir(around, 0o755)?;
         let stage = around.join(format!("{prefix}{suffix}.tmp"));
         // Must not exist: what somebody else made there is not ours to put keys into.
         DirBuilder::new().mode(0o755).create(&stage).map_err(while_doing("create", &stage))?;
@@ -49,24 +50,30 @@ impl Staged {
         drop(store);
         let place = self.target.root();
         if place.is_dir() {
-            for part in PARTS.iter().filter(|part| self.stage.join(part).exists()) {
-                self.move_to(&self.stage.join(part), &self.target.path(part))?;
-            }
-            files::sync_directory(place)?;
+            move_parts(&self.stage, &self.target)?;
         } else {
-            self.move_to(&self.stage, place)?;
+            move_to(&self.stage, place, &self.target)?;
         }
         drop(lock);
         files::sync_directory(files::parent(place))
     }
+}
 
-    /// Another run may have been faster: a directory that holds something is never replaced.
-    fn move_to(&self, from: &Utf8Path, to: &Utf8Path) -> Result<(), StoreError> {
-        fs::rename(from, to).map_err(|error| match error.kind() {
-            io::ErrorKind::DirectoryNotEmpty => StoreError::HoldsSite(self.target.path("postseal.toml")),
-            _ => while_doing("make the site", to)(error),
-        })
+fn move_parts(stage: &Utf8Path, target: &SiteDir) -> Result<(), StoreError> {
+    for part in PARTS {
+        if files::exists(&stage.join(part))? {
+            move_to(&stage.join(part), &target.path(part), target)?;
+        }
     }
+    files::sync_directory(target.root())
+}
+
+/// Another run may have been faster: a directory that holds something is never replaced.
+fn move_to(from: &Utf8Path, to: &Utf8Path, target: &SiteDir) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(|error| match error.kind() {
+        io::ErrorKind::DirectoryNotEmpty => StoreError::HoldsSite(target.path("postseal.toml")),
+        _ => while_doing("make the site", to)(error),
+    })
 }
 
 impl Deref for Staged {
@@ -112,26 +119,68 @@ fn refuse_occupied(target: &SiteDir) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes what killed runs left: stages of our own that nobody holds. The lock is held until they are gone.
-fn sweep(around: &Utf8Path, prefix: &str, own: &Utf8Path) -> Result<(), StoreError> {
-    let owner = |path: &Utf8Path| fs::symlink_metadata(path).map(|metadata| metadata.uid()).ok();
-    for item in files::list(around)? {
-        let is_stage =
-            item.path.file_name().is_some_and(|name| name.starts_with(prefix)) && item.path.extension() == Some("tmp");
-        if !is_stage || item.kind != ItemKind::Directory || item.path == own || owner(&item.path) != owner(own) {
-            continue;
-        }
-        let state = item.path.join("state");
-        let lock = state.join("lock");
-        // A stage without a lock is one that is just being made, or empty.
-        if fs::symlink_metadata(&lock).is_ok_and(|metadata| metadata.is_file())
-            && let Some(held) = SiteLock::try_acquire(&state)?
-        {
-            files::remove_dir(&item.path)?;
+/// Completes a site whose parts were being moved when a run was killed: its stage has the settings, the place has the state.
+/// The site is another than the one that is wanted now, so that this is told as an error.
+fn finish_killed(target: &SiteDir, prefix: &str) -> Result<(), StoreError> {
+    let settings = target.path("postseal.toml");
+    if !target.has_state()? || files::exists(&settings)? {
+        return Ok(());
+    }
+    for stage in stages(target.root(), prefix)? {
+        let half_moved = files::exists(&stage.join("postseal.toml"))? && !files::exists(&stage.join("state"))?;
+        if half_moved && owner(&stage) == owner(target.root()) {
+            // Who still moves them holds the lock.
+            let Some(held) = SiteLock::try_acquire(&target.path("state"))? else { break };
+            move_parts(&stage, target)?;
+            files::remove_dir(&stage)?;
             drop(held);
+            return Err(StoreError::Completed(target.root().to_owned()));
         }
     }
     Ok(())
+}
+
+/// Removes what killed runs left: stages of our own that nobody holds. The lock is held until they are gone.
+fn sweep(around: &Utf8Path, prefix: &str, own: &Utf8Path) -> Result<(), StoreError> {
+    for stage in stages(around, prefix)? {
+        if stage == own || owner(&stage) != owner(own) {
+            continue;
+        }
+        let state = stage.join("state");
+        let lock = state.join("lock");
+        if fs::symlink_metadata(&lock).is_ok_and(|metadata| metadata.is_file()) {
+            if let Some(held) = SiteLock::try_acquire(&state)? {
+                files::remove_dir(&stage)?;
+                drop(held);
+            }
+        } else if is_older(&stage, own) {
+            files::remove_dir(&stage)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the stages that any run left for a place.
+fn stages(around: &Utf8Path, prefix: &str) -> Result<Vec<Utf8PathBuf>, StoreError> {
+    let is_stage = |path: &Utf8Path| {
+        path.file_name().is_some_and(|name| name.starts_with(prefix)) && path.extension() == Some("tmp")
+    };
+    let found = files::list(around)?.into_iter();
+    Ok(found
+        .filter(|item| item.kind == ItemKind::Directory)
+        .map(|item| item.path)
+        .filter(|path| is_stage(path))
+        .collect())
+}
+
+fn owner(path: &Utf8Path) -> Option<u32> {
+    fs::symlink_metadata(path).map(|metadata| metadata.uid()).ok()
+}
+
+/// A stage without a lock is one that is just being made, which takes no time, or dead. Both times are the file system's.
+fn is_older(stage: &Utf8Path, own: &Utf8Path) -> bool {
+    let changed = |path: &Utf8Path| fs::symlink_metadata(path).map(|metadata| metadata.mtime()).ok();
+    changed(own).zip(changed(stage)).is_some_and(|(own, stage)| own - stage > 60)
 }
 
 #[cfg(test)]
@@ -209,5 +258,35 @@ mod tests {
         let (_guard, target) = place();
         files::create_dir(&target.path("out"), 0o755).unwrap();
         assert!(matches!(stage(&target, "a"), Err(StoreError::Occupied(_))));
+    }
+
+    #[test]
+    fn a_stage_that_was_killed_before_it_had_a_lock_is_swept_after_a_minute() {
+        let (_guard, target) = place();
+        let dead = files::parent(target.root()).join(".postseal-example.com.dead.tmp");
+        files::create_dir(&dead, 0o755).unwrap();
+        drop(stage(&target, "a").unwrap());
+        assert!(files::exists(&dead).unwrap());
+        let long_ago = std::time::UNIX_EPOCH + Duration::from_hours(1);
+        fs::File::open(&dead).unwrap().set_modified(long_ago).unwrap();
+        drop(stage(&target, "b").unwrap());
+        assert!(!files::exists(&dead).unwrap());
+    }
+
+    #[test]
+    fn a_site_whose_parts_were_being_moved_is_completed_by_the_next_run() {
+        for moved in 1..PARTS.len() {
+            let (_guard, target) = place();
+            files::create_dir(target.root(), 0o755).unwrap();
+            let mut killed = stage(&target, "a").unwrap();
+            files::write_new(&killed.stage.join("out"), b"", 0o600).unwrap();
+            killed.writer = None;
+            for part in PARTS.iter().take(moved).filter(|part| killed.stage.join(part).exists()) {
+                files::rename(&killed.stage.join(part), &target.path(part)).unwrap();
+            }
+            std::mem::forget(killed);
+            assert!(matches!(stage(&target, "b"), Err(StoreError::Completed(_))));
+            assert_eq!(names(target.root()), [".gitignore", "out", "postseal.toml", "state"]);
+        }
     }
 }

@@ -9,6 +9,7 @@ mod transaction;
 use camino::{Utf8Path, Utf8PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 use std::collections::BTreeSet;
+use std::fs;
 use std::time::Duration;
 use time::OffsetDateTime;
 
@@ -17,7 +18,7 @@ use crate::names::{Digest, HostName, MailAddress, Serial, shown};
 use crate::password;
 use crate::secret::Secret;
 
-pub use self::read::{ClientPem, Event, RecordedCa};
+pub use self::read::{ClientPem, Event, RecordedCa, Referred};
 pub use self::transaction::{NewCertificate, NewClient, Reason, Transaction};
 
 /// Why the ledger refused or failed.
@@ -36,6 +37,9 @@ pub enum LedgerError {
     /// SQLite failed, or the file is damaged.
     #[error("the ledger could not be used: {0}")]
     Database(String),
+    /// The system lets nobody write the ledger, or beside it.
+    #[error("the ledger cannot be written; make state/ writable for this user, and run the command again")]
+    CannotWrite,
     /// A recorded value is not of its kind.
     #[error("the ledger holds {what}; bring `state` back from a backup")]
     Damaged {
@@ -62,6 +66,9 @@ pub enum LedgerError {
     /// The file is not a ledger of postseal's.
     #[error("the file is another program's database, not a ledger")]
     NotOurs,
+    /// A run was killed or is under way, and what it recorded lies beside the ledger, where nothing can be written.
+    #[error("`{0}` holds what is not yet in the ledger; run any postseal command where the site can be written")]
+    Unfinished(String),
     /// A constraint forbids it.
     #[error("the ledger refuses it: {0}")]
     Refused(String),
@@ -71,6 +78,7 @@ impl From<rusqlite::Error> for LedgerError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Self::CannotWrite,
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Damaged { what: format!("what SQLite cannot read ({error})") }
@@ -108,6 +116,25 @@ impl Ledger {
     pub fn open(path: &Utf8Path) -> Result<Self, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         Self::prepare(Connection::open_with_flags(path, flags)?)
+    }
+
+    /// Opens the ledger for somebody who only reads, and may not be able to do more.
+    ///
+    /// SQLite needs to write beside a ledger even to read it. Where that cannot be, as on a disk that is read-only, it is read
+    /// as it lies there, if all that was recorded has reached it.
+    pub fn open_for_reading(path: &Utf8Path) -> Result<Self, LedgerError> {
+        let opened = Self::open(path).and_then(|ledger| ledger.is_empty().map(|_| ledger));
+        let Err(LedgerError::CannotWrite) = opened else { return opened };
+        let log = format!("{path}-wal");
+        if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            return Err(LedgerError::Unfinished(log));
+        }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+        let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") };
+        let escaped: String = path.as_str().bytes().map(escape).collect();
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let sql = Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags)?;
+        if steps_taken(&sql)? < STEPS.len() { Err(LedgerError::CannotWrite) } else { Ok(Self { sql }) }
     }
 
     fn prepare(mut sql: Connection) -> Result<Self, LedgerError> {
@@ -156,6 +183,11 @@ impl Ledger {
     pub fn trust_list(&self) -> Result<String, LedgerError> {
         self.at_one_moment(read::trust_list)?
             .ok_or_else(|| LedgerError::NotFound { what: "a placeholder for the empty trust list".to_owned() })
+    }
+
+    /// Returns what must lie in files, for the ledger refers to it.
+    pub fn referred(&self) -> Result<Referred, LedgerError> {
+        read::referred(&self.sql)
     }
 
     /// Returns the live site CA.

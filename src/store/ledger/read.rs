@@ -1,6 +1,6 @@
 //! What the ledger tells: the inventory and the two files that only the store holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rusqlite::{Connection, OptionalExtension as _, Params, Row};
@@ -10,7 +10,7 @@ use super::{LedgerError, digest, moment, parsed};
 use crate::inventory::{
     CertificateStatus, ClientCertificate, DkimAlgorithm, DkimKey, DkimState, Inventory, ServerCertificate, SiteCa, User,
 };
-use crate::names::{Digest, HostName, MailAddress, Serial};
+use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial};
 use crate::secret::Secret;
 
 /// The live site CA, with what issuing needs.
@@ -35,6 +35,24 @@ pub struct ClientPem {
     pub issuing: String,
     /// Its issuing CA's twin, as PEM.
     pub twin: String,
+}
+
+/// What the ledger refers to in files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Referred {
+    /// The first digits of every recorded key's digest, as they name its file; those of keys out of use, too.
+    pub keys: BTreeSet<String>,
+    /// The accounts that were not removed.
+    pub accounts: HashSet<MailAddress>,
+    /// The devices of each mailbox that have a live certificate.
+    pub devices: HashMap<MailAddress, Vec<DeviceName>>,
+}
+
+impl Referred {
+    /// Tells whether the device has a live certificate.
+    pub fn knows_device(&self, address: &MailAddress, device: &DeviceName) -> bool {
+        self.devices.get(address).is_some_and(|devices| devices.contains(device))
+    }
 }
 
 /// Something that happened.
@@ -174,6 +192,27 @@ pub(super) fn trust_list(sql: &Connection) -> Result<Option<String>, LedgerError
     }
     let ended = twins.into_iter().map(|twin| if twin.ends_with('\n') { twin } else { twin + "\n" });
     Ok(Some(ended.collect::<String>()).filter(|list| !list.is_empty()))
+}
+
+pub(super) fn referred(sql: &Connection) -> Result<Referred, LedgerError> {
+    let query = "SELECT key, NULL, NULL FROM certificate WHERE key IS NOT NULL
+                 UNION ALL SELECT key, NULL, NULL FROM dkim_key
+                 UNION ALL SELECT NULL, address, NULL FROM account WHERE removed_at IS NULL
+                 UNION ALL SELECT NULL, address, device FROM certificate WHERE kind = 'client' AND status = 'live'";
+    let mut referred = Referred::default();
+    for (key, address, device) in all(sql, query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))? {
+        let (key, address, device): (Option<String>, Option<String>, Option<String>) = (key, address, device);
+        if let Some(key) = key {
+            referred.keys.insert(digest(&key)?.short());
+        }
+        let Some(address) = address else { continue };
+        let address: MailAddress = parsed(&address, "mail address")?;
+        match device {
+            Some(device) => referred.devices.entry(address).or_default().push(parsed(&device, "device name")?),
+            None => drop(referred.accounts.insert(address)),
+        }
+    }
+    Ok(referred)
 }
 
 pub(super) fn client_pem(sql: &Connection, serial: &Serial) -> Result<ClientPem, LedgerError> {
