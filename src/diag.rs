@@ -26,15 +26,26 @@ pub struct Place {
 impl Place {
     /// Returns line and column, both counted in characters from 1.
     pub fn line_column(&self) -> (usize, usize) {
-        let text = &self.source.text;
-        let mut start = self.span.start.min(text.len());
-        while !text.is_char_boundary(start) {
+        let (line, _) = self.split_line();
+        let above = self.source.text.get(..self.start() - line.len()).unwrap_or_default();
+        (above.matches('\n').count() + 1, line.chars().count() + 1)
+    }
+
+    /// Returns the line that the place begins in: what stands before the place, and the rest.
+    pub fn split_line(&self) -> (&str, &str) {
+        let (before, behind) = self.source.text.split_at(self.start());
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = behind.find('\n').unwrap_or(behind.len());
+        (before.get(line_start..).unwrap_or_default(), behind.get(..line_end).unwrap_or_default())
+    }
+
+    /// Returns where the place begins, at the beginning of a character.
+    fn start(&self) -> usize {
+        let mut start = self.span.start.min(self.source.text.len());
+        while !self.source.text.is_char_boundary(start) {
             start -= 1;
         }
-        let before = text.get(..start).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
-        (before.matches('\n').count() + 1, column)
+        start
     }
 }
 

@@ -88,9 +88,19 @@ impl FromStr for HostName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        checked_domain(text).map(Self)
+        let name = checked_domain(text)?;
+        if name.len() > HOST_NAME_LIMIT {
+            return Err(refuse(
+                format!("`{}` is longer than {HOST_NAME_LIMIT} characters", shown(text)),
+                "write a shorter name: Linux has none that is longer, and OpenSMTPD would cut it off",
+            ));
+        }
+        Ok(Self(name))
     }
 }
+
+/// HOST_NAME_MAX of Linux. OpenSMTPD cuts a longer name off in its greeting and says nothing of it, not even with `-n`.
+const HOST_NAME_LIMIT: usize = 64;
 
 impl HostName {
     /// Returns the same name as a domain.
@@ -169,9 +179,15 @@ impl MailAddress {
         DomainName(self.text.get(self.at + 1..).unwrap_or_default().to_owned())
     }
 
-    /// Returns the address as one path component: `/` becomes `%2f`.
+    /// Returns the address as one path component: `/` becomes `%2f`, and of an address that leaves no room for the extension of
+    /// a file within 255 octets the end becomes a `~` and its digest. Neither `%` nor `~` stands in an address.
     pub fn path_component(&self) -> String {
-        self.text.replace('/', "%2f")
+        let whole = self.text.replace('/', "%2f");
+        let limit = COMPONENT_LIMIT - 17;
+        match whole.get(..limit).filter(|_| whole.len() > COMPONENT_LIMIT) {
+            Some(begin) => format!("{begin}~{}", Digest::of(self.text.as_bytes()).short()),
+            None => whole,
+        }
     }
 
     /// Returns the address that has this path component, if one has.
@@ -181,11 +197,15 @@ impl MailAddress {
     }
 }
 
+/// A component of a path has 255 octets; the rest is for what stands behind it, as `-apple.p12` does.
+const COMPONENT_LIMIT: usize = 200;
+
 /// Addresses sort by domain first, so that a domain's mailboxes stand together.
 impl Ord for MailAddress {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let key = |address: &Self| (address.text.split_at(address.at).1.to_owned(), address.local_part().to_owned());
-        key(self).cmp(&key(other))
+        let ((local, domain), (other_local, other_domain)) =
+            (self.text.split_at(self.at), other.text.split_at(other.at));
+        (domain, local).cmp(&(other_domain, other_local))
     }
 }
 
@@ -456,30 +476,37 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
     pairs.map(|pair| if let [high, low] = pair { Some(digit(*high)? << 4 | digit(*low)?) } else { None }).collect()
 }
 
-/// Tells whether a character is seen as nothing, or turns the text around it (Unicode general category Cf, and line separators).
+/// Tells whether a character is seen as nothing, or turns the text around it: Unicode's Default_Ignorable_Code_Point and general
+/// category Cf, line separators, and the blank of Braille.
 pub fn is_hidden(c: char) -> bool {
     matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{115f}' | '\u{1160}'
+        | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Returns the text as it may stand in a message: control and bidirectional characters escaped, at most 80 characters.
+/// Returns the text as it may stand in a message: control and hidden characters escaped, at most 80 characters.
 pub fn shown(text: &str) -> String {
-    let end = text.char_indices().nth(80).map(|(end, _)| end);
-    let begin = visible(text.get(..end.unwrap_or(text.len())).unwrap_or_default());
-    if end.is_some() { begin + "..." } else { begin }
+    visible_within(text, 80, |_| false)
 }
 
-/// Returns the whole text on one line: control and bidirectional characters escaped.
+/// Returns the whole text on one line: control and hidden characters escaped.
 pub fn visible(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if c.is_control() || is_hidden(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-        out
-    })
+    visible_within(text, usize::MAX, |_| false)
+}
+
+/// Returns at most `most` characters of a text, with control and hidden characters escaped but those that are kept.
+pub fn visible_within(text: &str, most: usize, keep: impl Fn(char) -> bool) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    for c in chars.by_ref().take(most) {
+        if !keep(c) && (c.is_control() || is_hidden(c)) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    if chars.next().is_some() {
+        out.push_str("...");
+    }
+    out
 }
 
 #[cfg(test)]
@@ -541,6 +568,23 @@ mod tests {
     fn a_slash_in_a_local_part_cannot_leave_the_directory() {
         assert_eq!("a/../b@example.com".parse::<MailAddress>().err().map(|e| e.problem.is_empty()), Some(false));
         assert_eq!("a/b@example.com".parse::<MailAddress>().unwrap().path_component(), "a%2fb@example.com");
+    }
+
+    #[test]
+    fn the_longest_addresses_are_path_components_with_room_for_an_extension() {
+        let label = "a".repeat(60);
+        let domain = format!("{label}.{label}.{label}.com");
+        let component = |local: &str| format!("{local}@{domain}").parse::<MailAddress>().unwrap().path_component();
+        let (one, other) = (component(&format!("a{}", "/".repeat(62))), component(&format!("a{}b", "/".repeat(62))));
+        assert_eq!((one.len(), other.len()), (200, 200));
+        assert_ne!(one, other);
+        assert!(!one.contains('/'));
+    }
+
+    #[test]
+    fn a_host_name_is_one_that_linux_knows() {
+        let name = |length: usize| format!("{}.{}.com", "a".repeat(length - 55), "b".repeat(50)).parse::<HostName>();
+        assert!(name(64).is_ok() && name(65).is_err());
     }
 
     #[test]

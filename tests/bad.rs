@@ -105,19 +105,12 @@ fn the_three_drawings_tell_the_same() {
 }
 
 #[test]
-fn the_documentation_names_every_setting_and_every_code() {
+fn the_documentation_names_every_setting() {
     let text = std::fs::read_to_string("docs/settings.md").unwrap();
-    for (code, _) in CODES {
-        assert!(text.contains(&format!("\n### `{code}`\n")), "docs/settings.md has no heading for {code}");
-    }
     for (table, settings) in SETTINGS {
         for setting in *settings {
             let whole = if table.is_empty() { (*setting).to_owned() } else { format!("{table}.{setting}") };
             assert!(text.contains(&format!("`{whole}`")), "docs/settings.md does not explain {whole}");
         }
-    }
-    for heading in text.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')) {
-        let known = CODES.iter().any(|(code, _)| *code == heading);
-        assert!(known, "docs/settings.md explains {heading}, which does not exist");
     }
 }

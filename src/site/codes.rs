@@ -13,6 +13,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("certificate-is-key", "certificate and key are the same file"),
     ("dkim-ed25519-alone", "a domain would sign with Ed25519 only"),
     ("dmarc-reports-foreign", "DMARC reports go to a domain outside of the site"),
+    ("dmarc-reports-long", "no name in DNS can hold the consent to DMARC reports"),
     ("duplicate-address", "two hosts have the same address"),
     ("duplicate-alias", "an alias is written twice"),
     ("duplicate-domain", "a domain is declared twice"),

@@ -149,7 +149,14 @@ impl Reader<'_> {
         let (name, key) = if word == "lmtp" { ("delivery.lmtp", "socket") } else { ("delivery.maildir", "path") };
         let path = body.and_then(|body| {
             let table = self.table(&body, name)?;
-            self.parse::<AbsolutePath>(&table.get(key)?)
+            let setting = table.get(key)?;
+            let path = self.parse::<AbsolutePath>(&setting)?;
+            let fits = word != "lmtp" || path.as_str().len() <= SOCKET_LIMIT;
+            let refuse = || NameError {
+                problem: format!("`{}` is too long for the path of a socket", shown(path.as_str())),
+                mend: format!("choose a path of at most {SOCKET_LIMIT} characters"),
+            };
+            self.checked(if fits { Ok(path) } else { Err(refuse()) }, setting.span.clone())
         });
         Some(if word == "lmtp" { Delivery::Lmtp { socket: path } } else { Delivery::Maildir { path } })
     }
@@ -195,6 +202,7 @@ impl Reader<'_> {
         name: Option<DomainName>,
         span: std::ops::Range<usize>,
     ) -> Option<DomainDraft> {
+        let name = name.and_then(|name| self.short_enough(name, span.clone()));
         let dkim = self.dkim(table);
         let spf = self.choice_or(table, "spf", &SPF_POLICIES, SpfPolicy::SoftFail);
         let mut dmarc = Dmarc { policy: DmarcPolicy::None, reports: None };
@@ -207,6 +215,16 @@ impl Reader<'_> {
             }
         }
         Some(DomainDraft { domain: Domain { name: name?, dkim, spf, dmarc }, name: self.place(span), reports })
+    }
+
+    /// Refuses a domain whose name leaves no room for what is put before or behind it.
+    fn short_enough(&mut self, name: DomainName, span: std::ops::Range<usize>) -> Option<DomainName> {
+        if name.as_str().len() <= DOMAIN_LIMIT {
+            return Some(name);
+        }
+        let problem = format!("`{}` is too long for the names of its DNS records and files", shown(name.as_str()));
+        let mend = format!("a domain of a mail site has at most {DOMAIN_LIMIT} characters");
+        self.checked(Err(NameError { problem, mend }), span)
     }
 
     fn dkim(&mut self, table: &Table<'_>) -> Vec<DkimAlgorithm> {
@@ -241,6 +259,12 @@ impl Reader<'_> {
         Some(AliasDraft { address: address?, place: self.place(key), targets: targets? })
     }
 }
+
+/// Of 253 characters that a name in DNS has, `202611r._domainkey.` takes 19; of 255 that a file's name has, `.202611r.key` 12.
+const DOMAIN_LIMIT: usize = 220;
+
+/// `sun_path` of the BSDs has 104 octets with the NUL, that of Linux 108.
+const SOCKET_LIMIT: usize = 103;
 
 /// An algorithm with its name for messages.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

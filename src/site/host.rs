@@ -139,7 +139,7 @@ impl Reader<'_> {
             let message = format!("{} {version} is too old: {} or later is needed", rule.daemon, rule.minimum);
             let place = self.place(setting.span);
             let finding = Diagnostic::error(rule.code, message, rule.mend).at(place, "too old").note(rule.reason);
-            self.findings.push(finding);
+            self.report(finding);
         }
         Some(version)
     }

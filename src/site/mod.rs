@@ -24,6 +24,7 @@ pub use template::{InitAnswers, quote, starting_settings};
 ///
 /// With the site come warnings. Without one come all syntax errors; if there are none, all that is wrong with single
 /// settings; if there is nothing, all that is wrong between settings. Either list is sorted by place.
+/// Of a kind [`MOST`] are told, for nobody reads more at once.
 pub fn load(sources: &[Arc<Source>]) -> Result<(Site, Vec<Diagnostic>), Vec<Diagnostic>> {
     let draft = file::read(sources).map_err(|findings| sorted(findings, sources))?;
     let (site, findings) = rules::check(draft);
@@ -34,6 +35,10 @@ pub fn load(sources: &[Arc<Source>]) -> Result<(Site, Vec<Diagnostic>), Vec<Diag
         Ok((site, findings))
     }
 }
+
+/// How many findings of a kind are reported: syntax errors of a file, mistakes in single settings, breaches of one rule. To tell
+/// the line of each takes time by the length of the file.
+const MOST: usize = 50;
 
 fn sorted(mut findings: Vec<Diagnostic>, sources: &[Arc<Source>]) -> Vec<Diagnostic> {
     findings.sort_by_cached_key(|finding| {

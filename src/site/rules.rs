@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use super::file::{AliasDraft, DomainDraft, Draft};
-use super::{Alias, Ca, Site};
+use super::{Alias, Ca, MOST, Site};
 use crate::diag::{Diagnostic, Place, Severity, did_you_mean};
 use crate::names::{DomainName, MailAddress, shown};
 
@@ -13,10 +13,11 @@ pub(super) fn check(draft: Draft) -> (Site, Vec<Diagnostic>) {
     let names: BTreeSet<DomainName> = draft.domains.iter().map(|domain| domain.domain.name.clone()).collect();
     let mut findings = declared(&draft);
     findings.extend(doubled(&draft));
-    findings.extend(draft.aliases.iter().filter_map(|alias| outside(alias, &names)));
-    findings.extend(draft.aliases.iter().flat_map(selves));
+    findings.extend(draft.aliases.iter().filter_map(|alias| outside(alias, &names)).take(MOST));
+    findings.extend(draft.aliases.iter().flat_map(selves).take(MOST));
     findings.extend(circles(&draft.aliases));
-    findings.extend(draft.domains.iter().filter_map(|domain| foreign_reports(domain, &names)));
+    findings.extend(draft.domains.iter().filter_map(|domain| long_reports(domain, &names)).take(MOST));
+    findings.extend(draft.domains.iter().filter_map(|domain| foreign_reports(domain, &names)).take(MOST));
     findings.extend(without_postmaster(&draft));
     (site(draft), findings)
 }
@@ -59,6 +60,9 @@ fn repeated<'d, T: Display + Ord + 'd>(
     let mut first: BTreeMap<&T, &Place> = BTreeMap::new();
     let mut findings = Vec::new();
     for (item, place) in items {
+        if findings.len() == MOST {
+            break;
+        }
         if let Some(earlier) = first.get(item) {
             let (line, column) = earlier.line_column();
             let note = format!("the first one is at {}:{line}:{column}", shown(earlier.source.path.as_str()));
@@ -109,6 +113,9 @@ fn circles(aliases: &[AliasDraft]) -> Vec<Diagnostic> {
             path.push((start, start.targets.iter()));
         }
         while let Some((alias, targets)) = path.last_mut() {
+            if findings.len() == MOST {
+                return findings;
+            }
             let alias = *alias;
             let Some((target, place)) = targets.next() else {
                 path.pop();
@@ -139,11 +146,32 @@ fn circle(addresses: &[&MailAddress], target: &MailAddress, place: &Place) -> Di
     Diagnostic::error("alias-loop", message, help).at(place.clone(), "closes the circle").note(note)
 }
 
+/// Returns the domain and those above it.
+fn around(domain: &DomainName) -> impl Iterator<Item = DomainName> {
+    let name = domain.as_str();
+    let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
+    starts.filter_map(|start| name.get(start..)?.parse().ok())
+}
+
+/// RFC 9990 §4: that the reports are wanted is published under a name of both domains' names, which DNS must be able to hold.
+fn long_reports(draft: &DomainDraft, names: &BTreeSet<DomainName>) -> Option<Diagnostic> {
+    let (reports, place) = (draft.domain.dmarc.reports.as_ref()?, draft.reports.as_ref()?);
+    let (ours, theirs) = (&draft.domain.name, reports.domain());
+    let needs_consent = names.contains(&theirs) && !ours.is_within(&theirs) && !theirs.is_within(ours);
+    if !needs_consent || format!("{ours}._report._dmarc.{theirs}").len() <= 253 {
+        return None;
+    }
+    let message = format!("DNS has no room for the consent of `{theirs}` to reports about `{ours}`");
+    let help = format!("name an address in `{ours}` itself");
+    let finding = Diagnostic::error("dmarc-reports-long", message, help).at(place.clone(), "too long together");
+    Some(finding.note("a name in DNS has 253 characters at most, and this one joins both (RFC 9990 section 4)"))
+}
+
 /// RFC 9990 §4: a receiver reports to a foreign domain only if that domain says that it wants the reports.
 fn foreign_reports(draft: &DomainDraft, names: &BTreeSet<DomainName>) -> Option<Diagnostic> {
     let (reports, place) = (draft.domain.dmarc.reports.as_ref()?, draft.reports.as_ref()?);
     let (ours, theirs) = (&draft.domain.name, reports.domain());
-    if names.iter().any(|name| theirs.is_within(name)) {
+    if around(&theirs).any(|name| names.contains(&name)) {
         return None;
     }
     let message = format!("DMARC reports about `{ours}` go to `{theirs}`, which is no domain of the site");
@@ -159,7 +187,7 @@ fn foreign_reports(draft: &DomainDraft, names: &BTreeSet<DomainName>) -> Option<
 fn without_postmaster(draft: &Draft) -> Vec<Diagnostic> {
     let aliases: BTreeSet<&str> = draft.aliases.iter().map(|alias| alias.address.as_str()).collect();
     let missing = |domain: &&DomainDraft| !aliases.contains(format!("postmaster@{}", domain.domain.name).as_str());
-    let domains = draft.domains.iter().filter(missing);
+    let domains = draft.domains.iter().filter(missing).take(MOST);
     domains
         .map(|domain| {
             let name = &domain.domain.name;

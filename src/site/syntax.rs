@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
+use super::MOST;
 use crate::diag::{Diagnostic, Place, Source};
 use crate::names::shown;
-
-/// How many syntax errors of one file are reported: a file that is no TOML at all has one on every line.
-const MOST: usize = 50;
 
 /// Returns the syntax errors of a file in order, the first of each line: the others of a line mostly follow from it.
 pub(super) fn errors(source: &Arc<Source>, mut errors: Vec<toml::de::Error>) -> Vec<Diagnostic> {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::MOST;
 use super::codes::SETTINGS;
 use crate::diag::{Diagnostic, Place, Source, did_you_mean};
 use crate::names::{NameError, shown};
@@ -99,7 +100,14 @@ impl Reader<'_> {
         help: impl Into<String>,
     ) {
         let place = self.place(span);
-        self.findings.push(Diagnostic::error(code, message, help).at(place, label));
+        self.report(Diagnostic::error(code, message, help).at(place, label));
+    }
+
+    /// Adds a finding, unless there are enough.
+    pub(super) fn report(&mut self, finding: Diagnostic) {
+        if self.findings.len() < MOST {
+            self.findings.push(finding);
+        }
     }
 
     /// Opens a table by its name in [`SETTINGS`] and reports the settings that it does not take.
