@@ -359,3 +359,31 @@ fn the_real_daemons_take_the_tree() {
         );
     }
 }
+
+fn refused(name: &str, template: &str) -> (String, String) {
+    let error = render(&site(), &inventory(), &[(name.to_owned(), template.to_owned())]).unwrap_err();
+    let finding = error.diagnostic();
+    let (line, column) = finding.place.as_ref().unwrap().line_column();
+    (format!("{}:{line}:{column}", finding.code), finding.label.clone())
+}
+
+#[test]
+fn a_template_that_includes_itself_is_refused_at_that_line() {
+    let expected = ("template:2:12".to_owned(), "it leads back to itself".to_owned());
+    assert_eq!(refused("smtpd.conf", "\n{% include \"smtpd.conf\" %}"), expected);
+    assert_eq!(refused("smtpd/domains", "\n{% extends \"smtpd/domains\" %}"), expected);
+}
+
+#[test]
+fn a_template_that_writes_without_end_is_stopped() {
+    let tens = "{% for i in range(end=9999) %}".repeat(3) + "ten octets" + &"{% endfor %}".repeat(3);
+    let expected = ("template:1:1".to_owned(), "it writes more than 16 MiB".to_owned());
+    assert_eq!(refused("smtpd/conf.d/rules.conf", &tens), expected);
+}
+
+#[test]
+fn a_long_template_is_read_in_one_pass() {
+    let begun = std::time::Instant::now();
+    assert!(refused("smtpd/conf.d/rules.conf", &"{% if host %}".repeat(50_000)).1.contains("too deep"));
+    assert!(begun.elapsed().as_secs() < 10);
+}

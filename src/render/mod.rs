@@ -275,7 +275,10 @@ impl Templates {
     }
 
     fn render(&self, name: &str, context: &Context) -> Result<String, RenderError> {
-        self.tera.render(name, context).map_err(|error| self.explain(name, &error))
+        let mut bounded = Bounded(Vec::new());
+        self.tera.render_to(name, context, &mut bounded).map_err(|error| self.explain(name, &error))?;
+        // Templates, values and quotes are text, and so is what is joined from them.
+        Ok(String::from_utf8(bounded.0).unwrap_or_default())
     }
 
     /// Finds what a template writes unquoted, before it renders anything.
@@ -297,6 +300,11 @@ impl Templates {
                 let name = if report.filename().is_empty() { name } else { report.filename() };
                 self.misfit(name, report.message(), Some(report.span().range.clone()))
             }
+            ErrorKind::CircularExtend { tpl, inheritance_chain: chain }
+            | ErrorKind::CircularInclude { tpl, include_chain: chain } => self.circle(tpl, chain),
+            ErrorKind::Io(std::io::ErrorKind::FileTooLarge) => {
+                self.misfit(name, &format!("it writes more than {} MiB", LIMIT >> 20), Some(0..0))
+            }
             // The escape function's refusal: only what `first_unquoted` overlooked gets so far.
             ErrorKind::Io(_) => unquoted(name, Syntax::of_template(name)),
             // Faults between templates come as a report that is text already: message, `--> name:line:column`, excerpt.
@@ -310,6 +318,14 @@ impl Templates {
             }
         };
         diagnostic.into()
+    }
+
+    /// Says that a template includes or extends itself, be it by way of others.
+    fn circle(&self, name: &str, chain: &[String]) -> Diagnostic {
+        let next = chain.iter().skip_while(|link| *link != name).nth(1).map_or(name, String::as_str);
+        let source = self.sources.iter().find(|(known, _)| known == name).map(|(_, source)| source);
+        let at = source.and_then(|source| source.text.find(&format!("\"{next}\""))).map(|at| at..at + next.len() + 2);
+        self.misfit(name, "it leads back to itself", at)
     }
 
     /// Reads `name:line:column` as a template's name and an offset into it.
@@ -336,6 +352,26 @@ impl Templates {
             }
             _ => diagnostic.note(first_line(problem)),
         }
+    }
+}
+
+/// What a template wrote so far. A loop in somebody's template must not fill the memory: a bound of [`LIMIT`] octets leaves room
+/// for the table of a hundred thousand mailboxes.
+struct Bounded(Vec<u8>);
+
+const LIMIT: usize = 16 << 20;
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + octets.len() > LIMIT {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

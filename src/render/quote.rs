@@ -181,9 +181,17 @@ enum Tag {
 }
 
 fn next_tag(template: &str, from: usize) -> Option<(usize, Tag)> {
+    // One pass: to look for each kind of tag to the end of the text, tag by tag, would take time by the square of its length.
     let rest = template.get(from..)?;
-    let tags = [("{{", Tag::Expression), ("{%", Tag::Statement), ("{#", Tag::Comment)];
-    tags.iter().filter_map(|(open, tag)| Some((from + rest.find(open)?, *tag))).min_by_key(|(start, _)| *start)
+    rest.match_indices('{').find_map(|(at, _)| {
+        let tag = match rest.as_bytes().get(at + 1)? {
+            b'{' => Tag::Expression,
+            b'%' => Tag::Statement,
+            b'#' => Tag::Comment,
+            _ => return None,
+        };
+        Some((from + at, tag))
+    })
 }
 
 fn tag_end(template: &str, start: usize, tag: Tag) -> usize {
