@@ -109,6 +109,8 @@ impl From<StoreError> for Failure {
         };
         match error {
             StoreError::Text(diagnostic) => Self::Input(vec![*diagnostic]),
+            StoreError::Io { source, .. } if is_wrong_name(source.kind()) => Self::input("file-name", problem, mend),
+            StoreError::NotAFile(_) | StoreError::Outside(_) => Self::input("file-name", problem, mend),
             StoreError::Completed(_)
             | StoreError::HoldsSite(_)
             | StoreError::LedgerLost(_)
@@ -121,9 +123,21 @@ impl From<StoreError> for Failure {
     }
 }
 
+/// Tells whether what was named can be no file of that kind, whatever the state of the system.
+fn is_wrong_name(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::InvalidFilename | ErrorKind::InvalidInput | ErrorKind::IsADirectory | ErrorKind::NotADirectory
+    )
+}
+
 /// Says what an administrator does about a refusal of the system.
 fn io_mend(kind: ErrorKind) -> &'static str {
     match kind {
+        ErrorKind::InvalidFilename => "use shorter names: the system takes 255 octets, and 4096 for a whole path",
+        ErrorKind::InvalidInput => "a path cannot hold a NUL octet",
+        ErrorKind::IsADirectory => "name a file, not a directory",
+        ErrorKind::NotADirectory => "a part of this path is a file, where a directory should be",
         ErrorKind::NotFound => "make the directory that is missing, or name another place with --site",
         ErrorKind::PermissionDenied => "run this as the user who owns the site, or at a place where you may write",
         ErrorKind::QuotaExceeded | ErrorKind::StorageFull => "free some space, and run the command again",

@@ -132,7 +132,7 @@ fn report(difference: &Difference, directory: &SiteDir, gaps: &Gaps<'_>) -> Repo
         for reason in &change.reasons {
             text.push_str(&format!("# {reason}\n"));
         }
-        text.push_str(&visible_lines(&change.unified));
+        text.push_str(&change.unified);
     }
     let lines = gaps.lines();
     for gap in &lines {
@@ -166,19 +166,6 @@ fn report(difference: &Difference, directory: &SiteDir, gaps: &Gaps<'_>) -> Repo
     let remarks = github::remarks(difference, &directory.path("golden"), &beside);
     let exit_code = if difference.changes.is_empty() && lines.is_empty() { 0 } else { DIFFERS };
     Report { exit_code, remarks, foreign: true, ..Report::fine(text, json) }
-}
-
-/// Golden may come from a stranger's pull request: what would move the cursor or turn the text is escaped.
-pub(super) fn visible_lines(text: &str) -> String {
-    let plain = |c: char| matches!(c, '\n' | '\t') || !(c.is_control() || crate::names::is_hidden(c));
-    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        if plain(c) {
-            shown.push(c);
-        } else {
-            shown.extend(c.escape_default());
-        }
-        shown
-    })
 }
 
 /// Returns the files of `golden/`, or none before the first `bless`.

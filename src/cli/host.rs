@@ -7,7 +7,6 @@ use serde_json::json;
 
 use crate::cli::args::Install;
 use crate::cli::failure::{DIFFERS, Failure};
-use crate::cli::golden::visible_lines;
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::diag::{Diagnostic, Severity, did_you_mean};
@@ -257,7 +256,7 @@ fn steps(machine: &Machine<'_>, installation: &Installation) -> String {
         .collect();
     let diffs =
         listed.filter(|step| matches!(step.action, Action::Adopt | Action::Change | Action::Foreign | Action::Keep));
-    let diffs: String = diffs.filter_map(Step::unified).map(|diff| visible_lines(&diff)).collect();
+    let diffs: String = diffs.filter_map(Step::unified).collect();
     columns(&rows) + &diffs
 }
 

@@ -1,6 +1,7 @@
 //! The command line: arguments in, one short function for each command, one printer.
 
 mod args;
+mod codes;
 pub mod draw;
 mod failure;
 mod github;
@@ -16,10 +17,12 @@ mod user;
 use std::ffi::OsString;
 
 use camino::Utf8Path;
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
 
 use self::args::{Arguments, CaCommand, Command, DkimCommand, Format, UserCommand};
+pub use self::codes::CODES;
 use self::failure::Failure;
 use self::report::Report;
 use crate::env::Env;
@@ -28,15 +31,21 @@ use crate::env::Env;
 pub fn run(env: &dyn Env, arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => return show_usage(env, &error),
+        Err(error) => return show_usage(env, error),
     };
     let outcome = obey(env, arguments.site.as_deref(), &arguments.command);
     let here = if github::is_here(env) { Format::Github } else { Format::Human };
     report::show(env, arguments.format.unwrap_or(here), outcome)
 }
 
-/// Shows help on standard output, a wrong command line on standard error.
-fn show_usage(env: &dyn Env, error: &clap::Error) -> u8 {
+/// Shows help on standard output, a wrong command line on standard error, with what was typed made fit for a terminal.
+fn show_usage(env: &dyn Env, mut error: clap::Error) -> u8 {
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue] {
+        if let Some(ContextValue::String(typed)) = error.get(kind) {
+            let typed = crate::names::shown(typed);
+            error.insert(kind, ContextValue::String(typed));
+        }
+    }
     let text = error.render();
     let shown = if error.use_stderr() { env.talk(&text.to_string()) } else { env.print(&text.to_string()) };
     match (shown, error.use_stderr()) {

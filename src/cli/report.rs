@@ -6,6 +6,7 @@ use crate::cli::failure::Failure;
 use crate::cli::github::{self, Annotation, Remarks};
 use crate::diag::Diagnostic;
 use crate::env::Env;
+use crate::names::visible_within;
 use crate::store::files;
 
 /// What a command found, in the forms that it can be shown in.
@@ -70,12 +71,15 @@ pub(super) fn show(env: &dyn Env, format: Format, outcome: Result<Report, Failur
 /// Returns what goes to standard output.
 fn text(env: &dyn Env, format: Format, report: &Report) -> String {
     let commands = report.remarks.annotations.iter().map(|annotation| annotation.command(env));
-    let seen =
-        |text: &str| if report.foreign && on_github(env, format) { github::harmless(text) } else { text.to_owned() };
+    let seen = || {
+        // A path or a committed file may hold what moves the cursor or turns the text.
+        let text = visible_within(&report.text, usize::MAX, |c| matches!(c, '\n' | '\t'));
+        if report.foreign && on_github(env, format) { github::harmless(&text) } else { text }
+    };
     match format {
-        Format::Github => commands.chain([seen(&report.text)]).collect(),
-        Format::Human => seen(&report.text),
-        Format::Json => github::harmless_json(&format!("{:#}\n", report.json)),
+        Format::Github => commands.chain([seen()]).collect(),
+        Format::Human => seen(),
+        Format::Json => github::harmless_json(&draw::json_text(&report.json)),
     }
 }
 
@@ -109,7 +113,7 @@ pub(super) fn talk(env: &dyn Env, format: Format, diagnostics: &[Diagnostic]) {
     let text = match format {
         Format::Human if github::is_here(env) => github::harmless(&drawn()),
         Format::Human => drawn(),
-        Format::Json => github::harmless_json(&format!("{:#}\n", draw::to_json(diagnostics))),
+        Format::Json => github::harmless_json(&draw::json_text(&draw::to_json(diagnostics))),
         Format::Github => {
             let commands = diagnostics.iter().map(|diagnostic| Annotation::of(diagnostic).command(env));
             commands.chain([github::harmless(&drawn())]).collect()
