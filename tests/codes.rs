@@ -1,0 +1,276 @@
+//! Every code that the program can report is listed once, has a case that makes the program report it, and a paragraph in
+//! `docs/codes.md`. The cases of the settings' codes are the files of `tests/bad/`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, dead_code, missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "a test spoils sites")]
+
+#[path = "support/surroundings.rs"]
+mod surroundings;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use postseal::{cli, site};
+use time::macros::datetime;
+
+use surroundings::{Answer, Surroundings, postseal};
+
+/// What no input reaches: each says that postseal itself is wrong.
+const UNREACHABLE: [&str; 1] = ["bcrypt"];
+
+type Case = (&'static str, u8, fn(&Path) -> Answer);
+
+/// A code, its exit code, and what makes the program report it on a site of Alice's at example.com.
+const CASES: &[Case] = &[
+    ("accounts-external", 2, |site| {
+        edit(site, "accounts = \"managed\"", "accounts.external = { type = \"file\", path = \"/etc/mail/creds\" }");
+        postseal(site, ["user", "passwd", "alice@example.com"])
+    }),
+    ("alias-is-user", 2, |site| {
+        edit(site, "[aliases]", "[aliases]\n\"alice@example.com\" = \"bob@example.net\"");
+        postseal(site, ["render"])
+    }),
+    ("bless-in-ci", 2, |site| Surroundings { ci: true, ..Surroundings::default() }.run(site, ["bless"])),
+    ("ca-passphrase", 2, |site| {
+        fs::remove_file(site.join("state/ca.passphrase")).unwrap();
+        postseal(site, ["user", "add", "bob@example.com"])
+    }),
+    ("clock", 3, |site| {
+        edit(site, "[aliases]", "[[domain]]\nname = \"example.org\"\n[aliases]");
+        Surroundings { now: datetime!(-0001-01-01 0:00 UTC), ..Surroundings::default() }.run(site, ["render"])
+    }),
+    ("device-taken", 2, |site| postseal(site, ["user", "add", "alice@example.com"])),
+    ("domain-unknown", 2, |site| postseal(site, ["dns", "example.org"])),
+    ("empty-secret", 2, |site| passwd(site, b"\n")),
+    ("file-name", 2, |site| {
+        fs::create_dir(site.join("templates")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", site.join("templates/smtpd.conf")).unwrap();
+        postseal(site, ["render"])
+    }),
+    ("host-name", 2, |site| {
+        let domain = format!("{}.example.com", "a".repeat(60));
+        postseal(&site.join("new"), ["init", &domain])
+    }),
+    ("ledger", 3, |site| {
+        fs::write(site.join("state/ledger.sqlite"), "no database").unwrap();
+        postseal(site, ["user", "list"])
+    }),
+    ("lock-duplicate", 2, |site| {
+        fs::remove_dir_all(site.join("state")).unwrap();
+        let lock = fs::read_to_string(site.join("postseal.lock")).unwrap();
+        let (_, key) = lock.split_once("[[dkim_key]]").unwrap();
+        let twice = format!("{lock}\n[[dkim_key]]{}", key.split("[[").next().unwrap());
+        fs::write(site.join("postseal.lock"), twice).unwrap();
+        postseal(site, ["dns"])
+    }),
+    ("lock-unreadable", 2, |site| lock(site, "version = 1\n<<<<<<< HEAD\n")),
+    ("lock-version", 2, |site| lock(site, "version = 2\n")),
+    ("no-ca", 2, |site| lock(site, "version = 1\n")),
+    ("no-golden", 2, |site| postseal(site, ["diff"])),
+    ("no-lock", 2, |site| {
+        assert_eq!(postseal(site, ["bless"]).exit_code, 0);
+        fs::remove_dir_all(site.join("state")).unwrap();
+        fs::remove_file(site.join("postseal.lock")).unwrap();
+        postseal(site, ["diff"])
+    }),
+    ("no-such-file", 2, |site| {
+        postseal(site, ["user", "passwd", "alice@example.com", "--password-file", "/nowhere/at/all"])
+    }),
+    ("no-terminal", 2, |site| postseal(site, ["user", "passwd", "alice@example.com", "--ask-password"])),
+    ("not-rendered", 2, |site| {
+        edit(site, "[[domain]]", "[[domain]]\nspf = 1");
+        postseal(site, ["user", "remove", "alice@example.com"])
+    }),
+    ("not-utf8", 2, |site| {
+        fs::write(site.join("postseal.toml"), b"a = \"\xff\"\n").unwrap();
+        postseal(site, ["render"])
+    }),
+    ("output", 3, |site| Surroundings { output_fails: true, ..Surroundings::default() }.run(site, ["user", "list"])),
+    ("password", 2, |site| passwd(site, b"short\n")),
+    ("password-mismatch", 2, |site| {
+        let surroundings = Surroundings::default();
+        surroundings.typed.replace(vec!["correct horse", "battery staple", ""]);
+        surroundings.run(site, ["user", "passwd", "alice@example.com", "--ask-password"])
+    }),
+    ("pki", 2, |site| lock(site, "version = 1\n[site_ca]\nnot_after = 2030-01-01T00:00:00Z\ncertificate = \"x\"\n")),
+    ("randomness", 3, |site| {
+        let arguments = ["user", "passwd", "alice@example.com"];
+        Surroundings { random_fails: true, ..Surroundings::default() }.run(site, arguments)
+    }),
+    ("secret-in-golden", 4, |site| {
+        assert_eq!(postseal(site, ["bless"]).exit_code, 0);
+        fs::write(site.join("golden/key"), "-----BEGIN PRIVATE KEY-----\n").unwrap();
+        postseal(site, ["diff"])
+    }),
+    ("secret-not-a-line", 2, |site| passwd(site, b"two\nlines\n")),
+    ("server-certificate-missing", 2, |site| {
+        edit(site, "name = \"mail.example.com\"", "name = \"mx.example.com\"");
+        postseal(site, ["render"])
+    }),
+    ("site", 2, |site| postseal(&site.join("nowhere"), ["render"])),
+    ("store", 3, |site| {
+        fs::set_permissions(site.join("state"), fs::Permissions::from_mode(0o755)).unwrap();
+        postseal(site, ["render"])
+    }),
+    ("template", 2, |site| template(site, "smtpd.conf", "{% if")),
+    ("template-unknown", 2, |site| template(site, "smtp.conf", "")),
+    ("template-unquoted", 2, |site| template(site, "smtpd.conf", "{{ host }}")),
+    ("user-domain-unknown", 2, |site| postseal(site, ["user", "add", "bob@example.org"])),
+    ("user-has-tag", 2, |site| postseal(site, ["user", "add", "bob+eu@example.com"])),
+    ("user-is-alias", 2, |site| postseal(site, ["user", "add", "postmaster@example.com"])),
+    ("user-unknown", 2, |site| postseal(site, ["user", "remove", "bob@example.com"])),
+];
+
+fn edit(site: &Path, old: &str, new: &str) {
+    let file = site.join("postseal.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text.matches(old).count(), 1, "{old} in {text}");
+    fs::write(file, text.replace(old, new)).unwrap();
+}
+
+fn passwd(site: &Path, content: &[u8]) -> Answer {
+    let file = site.join("given");
+    fs::write(&file, content).unwrap();
+    postseal(site, ["user", "passwd", "alice@example.com", "--password-file", file.to_str().unwrap()])
+}
+
+/// What a clone without state/ says, whose postseal.lock holds this.
+fn lock(site: &Path, text: &str) -> Answer {
+    fs::remove_dir_all(site.join("state")).unwrap();
+    fs::write(site.join("postseal.lock"), text).unwrap();
+    postseal(site, ["ca", "show"])
+}
+
+fn template(site: &Path, name: &str, text: &str) -> Answer {
+    fs::create_dir(site.join("templates")).unwrap();
+    fs::write(site.join("templates").join(name), text).unwrap();
+    postseal(site, ["render"])
+}
+
+fn reported(answer: &Answer) -> BTreeSet<&str> {
+    answer.err.lines().filter_map(|line| line.strip_prefix("error[")?.split(']').next()).collect()
+}
+
+#[test]
+fn every_code_outside_of_the_settings_is_reported_by_its_case() {
+    for (code, exit_code, case) in CASES {
+        let (_guard, site) = surroundings::site();
+        let answer = case(&site);
+        assert!(reported(&answer).contains(code), "{code}: {answer:?}");
+        assert_eq!(answer.exit_code, *exit_code, "{code}: {}", answer.err);
+        assert!(answer.err.contains("= help: ") && answer.out.is_empty(), "{code}: {answer:?}");
+        assert!(!answer.err.contains(['\u{1b}', '\0', '\u{202e}']), "{code}: {}", answer.err);
+    }
+}
+
+#[test]
+fn every_listed_code_has_a_case() {
+    let cases: Vec<&str> = CASES.iter().map(|(code, ..)| *code).collect();
+    assert!(cases.is_sorted(), "{cases:?}");
+    let cased: BTreeSet<&str> = cases.into_iter().chain(UNREACHABLE).collect();
+    let listed: BTreeSet<&str> = cli::CODES.iter().map(|(code, _)| *code).collect();
+    assert_eq!(cased, listed);
+    assert_eq!(listed.len(), cli::CODES.len(), "a code is listed twice");
+    let twice: Vec<_> = site::CODES.iter().filter(|(code, _)| listed.contains(code)).collect();
+    assert!(twice.is_empty(), "listed in both tables: {twice:?}");
+}
+
+/// Where a code stands in the sources: as the first argument of these, or behind a field's name.
+const MAKERS: [&str; 9] = [
+    "Diagnostic::error(",
+    "Failure::input(",
+    "Failure::work(",
+    "Failure::secret(",
+    "Self::input(",
+    "Self::work(",
+    "Self::secret(",
+    "self.error(",
+    "reader.error(",
+];
+const OTHERS: [&str; 2] = ["repeated(", "code:"];
+
+fn sources(directory: &Path, found: &mut BTreeMap<PathBuf, String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else {
+            let text = fs::read_to_string(&path).unwrap();
+            found.insert(path, text.split("#[cfg(test)]").next().unwrap().to_owned());
+        }
+    }
+}
+
+#[test]
+fn the_lists_have_the_codes_of_the_sources_and_no_others() {
+    let mut texts = BTreeMap::new();
+    sources(Path::new("src"), &mut texts);
+    let mut made = BTreeSet::new();
+    for (maker, text) in MAKERS.iter().chain(&OTHERS).flat_map(|maker| texts.values().map(move |text| (maker, text))) {
+        for (at, _) in text.match_indices(maker) {
+            let argument = text[at + maker.len()..].trim_start();
+            made.extend(argument.strip_prefix('"').and_then(|rest| rest.split('"').next()));
+        }
+    }
+    let listed: BTreeSet<&str> = site::CODES.iter().chain(cli::CODES).map(|(code, _)| *code).collect();
+    assert_eq!(made, listed);
+}
+
+const PAGE: &str = "docs/codes.md";
+
+#[test]
+fn the_documentation_explains_every_code_and_no_other() {
+    let text = fs::read_to_string(PAGE).unwrap();
+    let explained: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    for (table, part) in [(site::CODES, "## Settings"), (cli::CODES, "## Commands and files")] {
+        let (_, part) = text.split_once(part).unwrap();
+        let headings = part.lines().take_while(|line| !line.starts_with("## "));
+        let headings: Vec<_> = headings.filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+        assert_eq!(headings, table.iter().map(|(code, _)| *code).collect::<Vec<_>>());
+    }
+    assert_eq!(explained.len(), site::CODES.len() + cli::CODES.len());
+}
+
+/// Returns what the program says of a code: of the settings in `tests/bad/`, of others when its case runs.
+fn said(code: &str) -> Option<String> {
+    if let Some((_, _, case)) = CASES.iter().find(|(known, ..)| *known == code) {
+        let (guard, site) = surroundings::site();
+        let answer = case(&site);
+        return Some(answer.err.replace(guard.path().to_str().unwrap(), "").replace("/site", "example.com"));
+    }
+    fs::read_to_string(format!("tests/bad/{code}.stderr")).ok()
+}
+
+/// Returns the first finding of a code without the closing line.
+fn first<'a>(code: &str, said: &'a str) -> &'a str {
+    said.split("\n\n").find(|finding| finding.contains(&format!("[{code}]"))).unwrap()
+}
+
+/// `UPDATE_CODES=1` writes what is said now.
+#[test]
+fn the_documentation_shows_of_every_code_what_is_said() {
+    let text = fs::read_to_string(PAGE).unwrap();
+    let mut sections = text.split("\n### ");
+    let mut shown = sections.next().unwrap().to_owned();
+    for section in sections {
+        let (code, _) = section.split_once('\n').unwrap();
+        let code = code.trim_matches('`');
+        shown.push_str("\n### ");
+        let Some(said) = said(code) else {
+            shown.push_str(section);
+            continue;
+        };
+        let (section, part) = section.split_once("\n## ").map_or((section, None), |(one, other)| (one, Some(other)));
+        shown.push_str(section.split("```text").next().unwrap().trim_end());
+        shown.push_str(&format!("\n\n```text\n{}\n```\n", first(code, &said)));
+        shown.extend(part.map(|part| format!("\n## {part}")));
+    }
+    if std::env::var_os("UPDATE_CODES").is_some() {
+        fs::write(PAGE, &shown).unwrap();
+        return;
+    }
+    let differs = text.lines().zip(shown.lines()).find(|(old, new)| old != new);
+    assert!(text == shown, "{PAGE} is old, renew it with UPDATE_CODES=1: {differs:?}");
+}
