@@ -46,13 +46,13 @@ pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
         json!({
             "severity": severity(diagnostic.severity),
             "code": diagnostic.code,
-            "message": diagnostic.message,
+            "message": cut(&diagnostic.message),
             "file": place.map(|place| place.source.path.as_str()),
             "line": line,
             "column": column,
-            "label": diagnostic.label,
-            "notes": diagnostic.notes,
-            "help": diagnostic.help,
+            "label": cut(&diagnostic.label),
+            "notes": diagnostic.notes.iter().map(|note| cut(note)).collect::<Vec<_>>(),
+            "help": cut(&diagnostic.help),
         })
     };
     diagnostics.iter().map(object).collect()
@@ -75,8 +75,16 @@ pub fn json_text(value: &Value) -> String {
 /// Returns what a diagnostic says, fit for a terminal: whoever made it may have left a file's name or a program's words as they
 /// are.
 fn said(text: &str) -> String {
-    visible_within(text, 4000, |_| false)
+    visible_within(text, LONGEST, |_| false)
 }
+
+/// Returns what a diagnostic says, but no more than anybody reads.
+fn cut(text: &str) -> String {
+    visible(text, LONGEST, |_| true)
+}
+
+/// In characters; the help that lists the domains of a large site has some hundreds.
+const LONGEST: usize = 4000;
 
 fn group<'a>(diagnostic: &'a Diagnostic, line: Option<&'a ShownLine>) -> Group<'a> {
     let level = match diagnostic.severity {
