@@ -17,8 +17,40 @@ use time::macros::datetime;
 
 use surroundings::{Answer, Surroundings, postseal};
 
-/// What no input reaches: each says that postseal itself is wrong.
-const UNREACHABLE: [&str; 1] = ["bcrypt"];
+/// What a host has to show, or root to do, is tried in the laboratory.
+const LABORATORY: &str = "tests/lab/test_apply.py";
+
+/// The codes whose case is there.
+const OF_HOSTS: [&str; 25] = [
+    "account-missing",
+    "certificate-expired",
+    "certificate-file",
+    "certificate-key",
+    "certificate-mismatch",
+    "certificate-owner",
+    "certificate-unjudged",
+    "changed-meanwhile",
+    "directory-closed",
+    "dkim-key-mismatch",
+    "dkim-key-missing",
+    "filter-missing",
+    "in-the-way",
+    "no-smtpd-conf",
+    "not-ours",
+    "not-root",
+    "path-unknown",
+    "rspamd-refuses",
+    "rspamd-socket",
+    "site-of-others",
+    "smtpd-refuses",
+    "system-ca-missing",
+    "trust-list",
+    "unreadable",
+    "unsigned",
+];
+
+/// What no input reaches: each says that postseal itself or another program is wrong.
+const UNREACHABLE: [&str; 2] = ["bcrypt", "unjudged"];
 
 type Case = (&'static str, u8, fn(&Path) -> Answer);
 
@@ -49,10 +81,21 @@ const CASES: &[Case] = &[
         std::os::unix::fs::symlink("/etc/passwd", site.join("templates/smtpd.conf")).unwrap();
         postseal(site, ["render"])
     }),
+    ("host", 3, |site| {
+        // A regular file where a directory is looked into is told apart; an unreadable device is not.
+        fs::create_dir_all(site.join("root/etc")).unwrap();
+        std::os::unix::fs::symlink("/dev/null/x", site.join("root/etc/passwd")).unwrap();
+        postseal(site, ["plan", "--root", site.join("root").to_str().unwrap()])
+    }),
     ("host-name", 2, |site| {
         let domain = format!("{}.example.com", "a".repeat(60));
         postseal(&site.join("new"), ["init", &domain])
     }),
+    ("host-not-named", 2, |site| {
+        second_host(site);
+        postseal(site, ["plan"])
+    }),
+    ("host-unknown", 2, |site| postseal(site, ["plan", "--host", "mail.example.org"])),
     ("ledger", 3, |site| {
         fs::write(site.join("state/ledger.sqlite"), "no database").unwrap();
         postseal(site, ["user", "list"])
@@ -65,6 +108,11 @@ const CASES: &[Case] = &[
         fs::write(site.join("postseal.lock"), twice).unwrap();
         postseal(site, ["dns"])
     }),
+    ("lock-incomplete", 2, |site| {
+        edit(site, "[aliases]", "[[domain]]\nname = \"example.org\"\n[aliases]");
+        fs::remove_dir_all(site.join("state")).unwrap();
+        postseal(site, ["bless"])
+    }),
     ("lock-unreadable", 2, |site| lock(site, "version = 1\n<<<<<<< HEAD\n")),
     ("lock-version", 2, |site| lock(site, "version = 2\n")),
     ("no-ca", 2, |site| lock(site, "version = 1\n")),
@@ -75,11 +123,19 @@ const CASES: &[Case] = &[
         fs::remove_file(site.join("postseal.lock")).unwrap();
         postseal(site, ["diff"])
     }),
+    ("no-root", 2, |site| postseal(site, ["plan", "--root", "/nowhere/at/all"])),
     ("no-such-file", 2, |site| {
         postseal(site, ["user", "passwd", "alice@example.com", "--password-file", "/nowhere/at/all"])
     }),
     ("no-terminal", 2, |site| postseal(site, ["user", "passwd", "alice@example.com", "--ask-password"])),
-    ("not-rendered", 2, |site| {
+    ("not-installed", 3, |site| {
+        fs::create_dir_all(site.join("root/etc")).unwrap();
+        for name in ["passwd", "group"] {
+            fs::write(site.join("root/etc").join(name), "root:x:0:0:::\n").unwrap();
+        }
+        postseal(site, ["plan", "--root", site.join("root").to_str().unwrap()])
+    }),
+    ("not-rendered", 3, |site| {
         edit(site, "[[domain]]", "[[domain]]\nspf = 1");
         postseal(site, ["user", "remove", "alice@example.com"])
     }),
@@ -130,6 +186,14 @@ fn edit(site: &Path, old: &str, new: &str) {
     fs::write(file, text.replace(old, new)).unwrap();
 }
 
+fn second_host(site: &Path) {
+    let files = "files = { certificate = \"/etc/a.pem\", key = \"/etc/a.key\" }";
+    let host = format!(
+        "[[host]]\nname = \"mx2.example.com\"\nplatform = \"debian\"\nmx_certificate.{files}\nsubmission_certificate.{files}\n"
+    );
+    edit(site, "[[domain]]", &format!("{host}\n[[domain]]"));
+}
+
 fn passwd(site: &Path, content: &[u8]) -> Answer {
     let file = site.join("given");
     fs::write(&file, content).unwrap();
@@ -169,7 +233,10 @@ fn every_code_outside_of_the_settings_is_reported_by_its_case() {
 fn every_listed_code_has_a_case() {
     let cases: Vec<&str> = CASES.iter().map(|(code, ..)| *code).collect();
     assert!(cases.is_sorted(), "{cases:?}");
-    let cased: BTreeSet<&str> = cases.into_iter().chain(UNREACHABLE).collect();
+    let laboratory = fs::read_to_string(LABORATORY).unwrap();
+    let untried: Vec<_> = OF_HOSTS.iter().filter(|code| !laboratory.contains(&format!("\"{code}\""))).collect();
+    assert!(untried.is_empty(), "{LABORATORY} lacks {untried:?}");
+    let cased: BTreeSet<&str> = cases.into_iter().chain(UNREACHABLE).chain(OF_HOSTS).collect();
     let listed: BTreeSet<&str> = cli::CODES.iter().map(|(code, _)| *code).collect();
     assert_eq!(cased, listed);
     assert_eq!(listed.len(), cli::CODES.len(), "a code is listed twice");
@@ -178,7 +245,7 @@ fn every_listed_code_has_a_case() {
 }
 
 /// Where a code stands in the sources: as the first argument of these, or behind a field's name.
-const MAKERS: [&str; 9] = [
+const MAKERS: [&str; 11] = [
     "Diagnostic::error(",
     "Failure::input(",
     "Failure::work(",
@@ -187,6 +254,8 @@ const MAKERS: [&str; 9] = [
     "Self::work(",
     "Self::secret(",
     "self.error(",
+    "self.warning(",
+    "checks.error(",
     "reader.error(",
 ];
 const OTHERS: [&str; 2] = ["repeated(", "code:"];

@@ -80,7 +80,7 @@ fn said(text: &str) -> String {
 
 /// Returns what a diagnostic says, but no more than anybody reads.
 fn cut(text: &str) -> String {
-    visible(text, LONGEST, |_| true)
+    visible_within(text, LONGEST, |_| true)
 }
 
 /// In characters; the help that lists the domains of a large site has some hundreds.

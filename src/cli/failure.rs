@@ -153,7 +153,10 @@ impl From<HostError> for Failure {
             return Self::work("host", text, io_mend(source.kind()));
         }
         let (problem, mend) = text.split_once("; ").unwrap_or((&text, "look at the host"));
-        Self::work("not-installed", problem, mend)
+        match error {
+            HostError::NoRoot(_) => Self::input("no-root", problem, mend),
+            _ => Self::work("not-installed", problem, mend),
+        }
     }
 }
 

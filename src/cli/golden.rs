@@ -173,11 +173,11 @@ fn golden(directory: &SiteDir) -> Result<Option<Files>, Failure> {
     let items = directory.golden().map_err(|error| match &error {
         StoreError::NotAFile(path) => {
             let help = "golden/ holds directories and files, nothing else: remove it, then accept what is rendered: postseal bless";
-            Failure::input("golden-not-a-file", format!("`{}` is a link or a device", visible(path.as_str())), help)
+            Failure::input("file-name", format!("`{}` is a link or a device", visible(path.as_str())), help)
         }
         StoreError::Outside(path) => {
             let message = format!("the name of `{}` is not in UTF-8", visible(path.as_str()));
-            Failure::input("golden-not-a-file", message, "postseal writes no such name into golden/: remove it")
+            Failure::input("file-name", message, "postseal writes no such name into golden/: remove it")
         }
         _ => error.into(),
     })?;

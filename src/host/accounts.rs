@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use camino::Utf8Path;
 
 use crate::host::HostError;
-use crate::store::files;
 
 /// Users with their groups, and groups.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,10 +18,11 @@ impl Accounts {
     pub(super) fn read(directory: &Utf8Path) -> Result<Option<Self>, HostError> {
         let read = |name: &str| {
             let path = directory.join(name);
-            let failed =
-                |error: files::StoreError| HostError::io("read", &path, std::io::Error::other(error.to_string()));
-            let bytes = files::read(&path).map_err(failed)?;
-            Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+            match std::fs::File::open(&path).and_then(std::io::read_to_string) {
+                Ok(text) => Ok(Some(text)),
+                Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(HostError::io("read", &path, error)),
+            }
         };
         match (read("passwd")?, read("group")?) {
             (Some(passwd), Some(group)) => Ok(Some(Self::parse(&passwd, &group))),

@@ -140,8 +140,8 @@ impl Checks<'_> {
                     "smtpd would die at the first connection: name the right pair",
                 );
             }
-            Ok(_) if parsed.facts().key.to_ascii_lowercase().contains("ed25519") => {
-                let message = format!("`{certificate}` has an Ed25519 key, which smtpd cannot use");
+            Ok(_) if !["EC ", "RSA "].iter().any(|kind| parsed.facts().key.starts_with(kind)) => {
+                let message = format!("`{certificate}` has a key of a kind that smtpd cannot use");
                 self.error("certificate-key", message, "have a certificate issued for an RSA or P-256 key");
             }
             Ok(_) => {}

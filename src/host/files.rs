@@ -34,7 +34,13 @@ impl Root {
     /// Opens the directory that stands for a host's root: `/`, or where another system is mounted.
     pub(super) fn open(path: &Utf8Path) -> Result<Self, HostError> {
         let failed = |source| HostError::io("open", path, source);
-        let real = path.canonicalize_utf8().map_err(failed)?;
+        let real = path.canonicalize_utf8().map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => failed(error),
+            _ => HostError::NoRoot(path.to_owned()),
+        })?;
+        if !real.is_dir() {
+            return Err(HostError::NoRoot(path.to_owned()));
+        }
         let directory =
             rustix::fs::open(real.as_str(), DIRECTORY, Mode::empty()).map_err(|error| failed(error.into()))?;
         Ok(Self { path: real, directory })

@@ -40,6 +40,9 @@ pub enum HostError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// What should stand for the host's root is no directory.
+    #[error("`{0}` is no directory; name with --root where the host's files are")]
+    NoRoot(Utf8PathBuf),
     /// The host lacks an account that a file must belong to.
     #[error("the host has no {kind} `{name}`; install the daemons' packages first")]
     NoAccount {

@@ -14,7 +14,7 @@ use crate::diag::{Diagnostic, Place, Source, did_you_mean};
 use crate::dkim;
 use crate::dns::zone;
 use crate::inventory::{DkimState, Inventory, ServerCertificate};
-use crate::names::visible;
+use crate::names::visible_within;
 use crate::platform::Layout;
 use crate::records;
 use crate::site::{Accounts, Alias, CertificateSource, Host, Site, SmtpdConf};
@@ -382,7 +382,7 @@ fn first_line(text: &str) -> String {
         return "there is no value of this name".to_owned();
     }
     // Tera repeats the template's own words, however long they are.
-    visible(line.trim_start_matches("error: ").trim_end_matches('.'), 300, |_| false)
+    visible_within(line.trim_start_matches("error: ").trim_end_matches('.'), 300, |_| false)
 }
 
 fn unquoted(name: &str, syntax: Syntax) -> Diagnostic {

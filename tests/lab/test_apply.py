@@ -339,6 +339,63 @@ def test_certificates_of_an_acme_client_must_fit_their_keys(fresh: Machine) -> N
     assert fresh.apply("--adopt", SMTPD_CONF).code == 0
 
 
+def test_what_is_wrong_with_an_acme_clients_files_is_told_apart(fresh: Machine) -> None:
+    host, settings = fresh.host, f"{SITE}/postseal.toml"
+    files = 'mx_certificate.files = { certificate = "/etc/ssl/one.pem", key = "/etc/ssl/one.key" }'
+    fresh.edit(settings, 'mx_certificate = "issued"', files)
+
+    def said(kind: str, then: str = "true") -> list[str]:
+        make = f"openssl req -x509 -newkey {kind} -nodes -days 90 -subj /CN=mail.example.com -keyout one.key -out one.pem"
+        host.run("sh", "-ec", f"cd /etc/ssl && umask 077 && {make} && {then}")
+        return fresh.plan("--adopt", SMTPD_CONF).codes
+
+    assert fresh.plan("--adopt", SMTPD_CONF).codes == ["certificate-file"]
+    assert said("rsa:2048") == []
+    assert said("rsa:2048", then="echo nothing >one.pem") == ["certificate-file"]
+    assert said("rsa:2048", then="openssl x509 -in one.pem -signkey one.key -days -1 -out one.pem") == ["certificate-expired"]
+    assert said("ed25519") == ["certificate-key"]
+    sec1 = "openssl ec -in one.key -out old.key && mv old.key one.key"
+    assert said("ec -pkeyopt ec_paramgen_curve:P-256", then=sec1) == []
+    assert said("ec -pkeyopt ec_paramgen_curve:P-384", then=sec1) == ["certificate-unjudged"]
+
+
+def test_an_option_must_name_a_file_of_the_rendering(machine: Machine) -> None:
+    said = machine.plan("--adopt", "/etc/smtp.conf")
+    assert (said.code, said.codes) == (2, ["path-unknown"])
+    assert f"did you mean `{SMTPD_CONF}`?" in said.errors
+
+
+def test_who_is_not_root_is_told_what_cannot_be_read(machine: Machine) -> None:
+    machine.host.run("chown", "-R", "vmail", SITE)
+    said = machine.run("plan", user="vmail")
+    assert (said.code, set(said.codes)) == (1, {"unreadable"})
+    assert said.steps[f"{TABLES}/credentials"] == "blocked"
+
+
+def test_a_domain_without_its_keys_is_not_installed(machine: Machine) -> None:
+    domain = '[[domain]]\nname = "example.org"\n\n[aliases]\n"postmaster@example.org" = "alice@example.com"'
+    machine.edit(f"{SITE}/postseal.toml", "[aliases]", domain)
+    said = machine.apply()
+    assert (said.code, said.codes) == (1, ["dkim-key-missing", "dkim-key-missing"])
+
+
+def test_a_ledger_that_was_tampered_with_installs_nothing(machine: Machine) -> None:
+    before = machine.state()
+
+    def tamper(*statements: str) -> None:
+        script = f"import sqlite3; sqlite3.connect('{SITE}/state/ledger.sqlite').executescript({';'.join(statements)!r})"
+        machine.host.run("/usr/bin/python3", "-c", script)
+
+    tamper("UPDATE dkim_key SET public = 'AAAA'")
+    machine.host.run("sh", "-c", "rm /var/lib/rspamd/dkim/*")
+    said = machine.apply()
+    assert (said.code, set(said.codes)) == (1, {"dkim-key-mismatch"})
+    ca = "(SELECT certificate FROM certificate WHERE kind = 'site_ca')"
+    tamper(f"UPDATE certificate SET twin = {ca} WHERE address = 'alice@example.com'")
+    assert "trust-list" in machine.apply().codes
+    assert machine.state() == "\n".join(line for line in before.split("\n") if "/rspamd/dkim/" not in line)
+
+
 def test_an_empty_directory_is_filled_and_judged_by_the_programs_here(fresh: Machine) -> None:
     fresh.host.directory("/srv/root")
     before = fresh.state()
@@ -367,6 +424,9 @@ def test_fragments_are_installed_for_the_administrators_own_file(fresh: Machine)
     fresh.host.write(SMTPD_CONF, f"# mine\n{own}no such directive\n")
     fresh.run("user", "passwd", "alice@example.com")
     assert fresh.apply().codes == ["smtpd-refuses"]
+    fresh.host.run("rm", SMTPD_CONF)
+    said = fresh.apply()
+    assert (said.code, said.codes) == (0, ["no-smtpd-conf"])
 
 
 def test_the_commands_of_the_readme_install_the_site(fresh: Machine, site: Site) -> None:

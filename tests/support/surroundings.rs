@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use postseal::env::{Env, System};
+use postseal::env::{Env, Finished, Program, System};
 use postseal::keys::{KeyError, KeyKind, PrivateKey};
 use postseal::secret::Secret;
 use time::OffsetDateTime;
@@ -90,6 +90,10 @@ impl Env for Surroundings {
 
     fn wait(&self, length: Duration) {
         System.wait(length);
+    }
+
+    fn run(&self, program: &Program<'_>) -> io::Result<Finished> {
+        System.run(program)
     }
 }
 
