@@ -37,7 +37,12 @@ pub(super) struct Added {
 pub(super) fn add(env: &dyn Env, site: Option<&Utf8Path>, args: &UserAdd) -> Result<Report, Failure> {
     let (wanted, mut store) = session::write(env, site)?;
     let UserAdd { address, device, .. } = args;
-    check(&wanted.site, &store.inventory()?, address, device, &args.senders)?;
+    let inventory = store.inventory()?;
+    if live(&inventory, address).any(|certificate| certificate.device == *device) {
+        // A run that was killed may have come as far as that, and no further; who repeats it is refused, and finds all done.
+        session::refresh(&wanted, &store)?;
+    }
+    check(&wanted.site, &inventory, address, device, &args.senders)?;
     let chosen = chosen(env, &args.password)?;
     let ca = make::open_site_ca(env, &store, args.ca_passphrase_file.as_deref())?;
     let order = ClientOrder { address, device, key: args.key, days: args.days, apple: args.apple };

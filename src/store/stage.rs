@@ -95,6 +95,10 @@ impl DerefMut for Staged {
 impl Drop for Staged {
     fn drop(&mut self) {
         self.writer = None;
+        // Parts that were moved already miss what is still here; the next run brings them together.
+        if is_half_moved(&self.stage).unwrap_or(true) {
+            return;
+        }
         // Where it cannot be removed, the next run sweeps it; a second error would hide the first.
         let _ = files::remove_dir(&self.stage);
     }
@@ -127,8 +131,7 @@ fn finish_killed(target: &SiteDir, prefix: &str) -> Result<(), StoreError> {
         return Ok(());
     }
     for stage in stages(target.root(), prefix)? {
-        let half_moved = files::exists(&stage.join("postseal.toml"))? && !files::exists(&stage.join("state"))?;
-        if half_moved && owner(&stage) == owner(target.root()) {
+        if is_half_moved(&stage)? && owner(&stage) == owner(target.root()) {
             // Who still moves them holds the lock.
             let Some(held) = SiteLock::try_acquire(&target.path("state"))? else { break };
             move_parts(&stage, target)?;
@@ -138,6 +141,10 @@ fn finish_killed(target: &SiteDir, prefix: &str) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+fn is_half_moved(stage: &Utf8Path) -> Result<bool, StoreError> {
+    Ok(files::exists(&stage.join("postseal.toml"))? && !files::exists(&stage.join("state"))?)
 }
 
 /// Removes what killed runs left: stages of our own that nobody holds. The lock is held until they are gone.
@@ -271,6 +278,17 @@ mod tests {
         fs::File::open(&dead).unwrap().set_modified(long_ago).unwrap();
         drop(stage(&target, "b").unwrap());
         assert!(!files::exists(&dead).unwrap());
+    }
+
+    #[test]
+    fn a_site_that_fails_between_two_moves_loses_nothing() {
+        let (_guard, target) = place();
+        files::create_dir(target.root(), 0o755).unwrap();
+        let failing = stage(&target, "a").unwrap();
+        files::rename(&failing.stage.join("state"), &target.path("state")).unwrap();
+        drop(failing);
+        assert!(matches!(stage(&target, "b"), Err(StoreError::Completed(_))));
+        assert!(files::exists(&target.path("postseal.toml")).unwrap());
     }
 
     #[test]

@@ -141,6 +141,8 @@ impl Ledger {
         sql.busy_timeout(Duration::from_mins(1))?;
         sql.pragma_update(None, "foreign_keys", true)?;
         sql.pragma_update(None, "synchronous", "FULL")?;
+        // A hash that was replaced does not stay in the file.
+        sql.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
         if steps_taken(&sql)? < STEPS.len() {
             sql.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
             migrate(&mut sql)?;

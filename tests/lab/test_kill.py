@@ -1,0 +1,309 @@
+"""Whatever stops a command half-way, no file is half-written, no record is lost, and a later run works or says how.
+
+Every system call by which a command changes something is a point: the program is killed before it, or it fails as on a
+full or a read-only disk. POSTSEAL_FULL=yes takes every point at which it is killed and each third at which a call fails;
+else a sample is taken.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lab.faults import (
+    ENVIRONMENT,
+    Done,
+    Records,
+    assert_settled,
+    assert_whole,
+    copy,
+    files,
+    leftovers,
+    points,
+    run,
+    run_with_fault,
+)
+from lab.site import DOMAIN, PROGRAM, Site
+
+FULL = os.environ.get("POSTSEAL_FULL") == "yes"
+# Of how many points one is taken, and the first one: primes, so that a loop in the program does not hide from the sample.
+FAULTS = {
+    "signal=KILL": (1, 0) if FULL else (13, 5),
+    "error=ENOSPC": (3, 0) if FULL else (41, 11),
+    "error=EROFS": (3, 1) if FULL else (41, 31),
+}
+
+
+def nothing(_site: Path) -> None:
+    pass
+
+
+def new_domain(site: Path) -> None:
+    """Gives `render` and `bless` DKIM keys to make."""
+    with (site / "postseal.toml").open("a") as settings:
+        settings.write('\n[[domain]]\nname = "example.net"\n')
+
+
+def never_blessed(site: Path) -> None:
+    shutil.rmtree(site / "golden")
+    new_domain(site)
+
+
+def no_site(site: Path) -> None:
+    shutil.rmtree(site)
+
+
+def repository(site: Path) -> None:
+    """A directory that the administrator made, with something of theirs in it."""
+    no_site(site)
+    site.mkdir()
+    (site / "NOTES").write_text("mine\n")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, and what is done to a site with Alice and Bob before."""
+
+    name: str
+    arguments: str
+    prepare: Callable[[Path], None] = nothing
+    # Exit codes of a run without a fault.
+    fine: tuple[int, ...] = (0,)
+
+    def on(self, site: Path) -> list[str]:
+        return [*self.arguments.split(), "--site", str(site)]
+
+    @property
+    def makes_a_site(self) -> bool:
+        return self.arguments.startswith("init")
+
+
+INIT = f"init {DOMAIN} --user alice@example.com"
+
+# A further command is one more row.
+COMMANDS = [
+    Command("init", INIT, no_site),
+    Command("init-here", INIT, repository),
+    Command("user-add", "user add carol@example.com --apple --sender sales@example.com"),
+    Command("user-add-device", "user add bob@example.com --device phone"),
+    Command("user-passwd", "user passwd bob@example.com"),
+    Command("user-remove", "user remove bob@example.com"),
+    Command("render", "render", new_domain),
+    Command("bless", "bless", new_domain),
+    Command("bless-first", "bless", never_blessed),
+    Command("diff", "diff", new_domain, fine=(1,)),
+]
+
+
+@pytest.fixture(scope="module")
+def memory() -> Iterator[Path]:
+    """A directory in memory: there, fsync costs nothing."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(scope="module")
+def base(memory: Path) -> Path:
+    """A site with Alice and Bob, blessed."""
+    site = Site.init(memory / "base")
+    site.run("user", "add", "bob@example.com")
+    site.run("bless")
+    return site.directory
+
+
+@pytest.fixture(params=COMMANDS, ids=lambda command: command.name)
+def command(request: pytest.FixtureRequest) -> Command:
+    assert isinstance(request.param, Command)
+    return request.param
+
+
+@pytest.fixture
+def prepared(command: Command, base: Path, memory: Path) -> Iterator[Path]:
+    """The site before the command, in an otherwise empty directory."""
+    around = memory / "work"
+    around.mkdir()
+    site = copy(base, around / "prepared")
+    command.prepare(site)
+    yield site
+    shutil.rmtree(around)
+
+
+def fresh(prepared: Path, name: str) -> Path:
+    """A copy of the prepared site in a directory of its own, for `init` works beside its place."""
+    around = prepared.parent / name
+    around.mkdir()
+    site = around / "site"
+    return copy(prepared, site) if prepared.exists() else site
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_command_is_stopped_anywhere(command: Command, fault: str, base: Path, prepared: Path, tmp_path: Path) -> None:
+    traced = fresh(prepared, "traced")
+    all_points = points(command.on(traced), tmp_path / "trace")
+    records = None if command.makes_a_site else Records.read(base)
+
+    def attempt(number: int) -> str | None:
+        point = all_points[number]
+        site = fresh(prepared, f"at-{number}")
+        try:
+            stopped = run_with_fault(command.on(site), point, fault)
+            assert_stopped(command, fault, stopped)
+            assert_recovers(command, site, records, render_first=number % 2 == 1)
+        except (AssertionError, OSError, LookupError, ValueError) as error:
+            return f"{point}\n  {type(error).__name__}: {error}"
+        shutil.rmtree(site.parent)
+        return None
+
+    step, first = FAULTS[fault]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        wrong = [problem for problem in pool.map(attempt, range(first, len(all_points), step)) if problem]
+    assert not wrong, f"{len(wrong)} of {len(all_points)} points:\n" + "\n".join(wrong)
+
+
+def assert_stopped(command: Command, fault: str, stopped: Done) -> None:
+    if fault == "signal=KILL":
+        assert stopped.code == -9, stopped
+        return
+    # That a temporary file could not be removed, say, is no failure: the next command removes it.
+    assert stopped.code in (3, *command.fine), stopped
+    assert stopped.code in command.fine or stopped.says_how or not stopped.talk, stopped
+
+
+def assert_recovers(command: Command, site: Path, before: Records | None, *, render_first: bool) -> None:
+    if site.exists():
+        assert_whole(site)
+    if command.makes_a_site:
+        age_stages(site)
+        again = run(command.on(site))
+        assert again.code == 0 or (again.code == 2 and again.says_how), again
+        assert (site / "NOTES").exists() == (command.prepare is repository)
+    listed = run(["user", "list", "--site", str(site)])
+    assert listed.code == 0 and "alice@example.com" in listed.out, listed
+    steps = [["render", "--site", str(site)], command.on(site)]
+    for arguments in steps if render_first else reversed(steps):
+        done = run(arguments)
+        assert done.code in (0, *command.fine) or (done.code == 2 and done.says_how), (arguments, done)
+        if arguments[0] != "diff":
+            now = Records.read(site)
+            assert_settled(site, now)
+            if before:
+                before.assert_kept_in(now)
+    if not command.makes_a_site:
+        assert_done(command, site)
+    assert leftovers(site.parent) == []
+
+
+def age_stages(site: Path) -> None:
+    """Lets the minute pass after which a stage without a lock is known to be dead."""
+    for stage in [*site.parent.glob(".postseal-*.tmp"), *site.glob(".postseal-*.tmp")]:
+        os.utime(stage, (0, 0))
+
+
+def assert_done(command: Command, site: Path) -> None:
+    """After the command was repeated, what it is for is there once."""
+    records = Records.read(site)
+    expected = {"alice@example.com", "bob@example.com"}
+    if command.name == "user-add":
+        expected.add("carol@example.com")
+    if command.name == "user-remove":
+        expected.discard("bob@example.com")
+    assert records.accounts.keys() == expected
+    phones = [whose for *_, status, _, whose in records.certificates.values() if whose == "phone" and status == "live"]
+    assert len(phones) == (command.name == "user-add-device")
+    compared = run(["diff", "--site", str(site)])
+    assert compared.code == (1 if command.name in ("diff", "render") else 0), compared
+
+
+# A small disk of memory with little room; what is on it afterwards is copied out to be judged.
+FULL_DISK = """
+mount -t tmpfs -o size=32m disk /mnt
+test ! -e "$1" || cp -a "$1" /mnt/site
+cat /dev/zero >/mnt/fill 2>/dev/null || :
+truncate -s "-$2" /mnt/fill
+code=0
+"$3" $4 --site /mnt/site || code=$?
+rm /mnt/fill
+rm -rf "$1"
+test ! -e /mnt/site || cp -a /mnt/site "$1"
+find /mnt -maxdepth 1 -name '.postseal-*' -printf 'left behind: %p\n' >&2
+exit $code
+"""
+
+READ_ONLY = """
+mount --bind "$1" "$1"
+mount -o remount,ro,bind "$1"
+exec "$2" $3
+"""
+
+
+def in_own_mounts(script: str, *arguments: str) -> Done:
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-ceu", script, "sh", *arguments],
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("room", [0, 1, 3, 8, 16, 31, 60, 99] if FULL else [0, 31])
+def test_the_disk_is_really_full(command: Command, room: int, base: Path, prepared: Path) -> None:
+    site = fresh(prepared, "full")
+    stopped = in_own_mounts(FULL_DISK, str(site), str(room * 4096), str(PROGRAM), command.arguments)
+    assert stopped.code in (3, *command.fine), stopped
+    assert stopped.code in command.fine or stopped.says_how, stopped
+    assert "left behind" not in stopped.talk, stopped
+    assert_recovers(command, site, None if command.makes_a_site else Records.read(base), render_first=room % 2 == 1)
+
+
+@pytest.mark.parametrize("writer", [command for command in COMMANDS if command.name != "diff"], ids=lambda row: row.name)
+def test_on_a_read_only_disk_a_writer_says_so(writer: Command, base: Path, memory: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=memory) as around:
+        site = copy(base, Path(around) / "site")
+        place = site / "new" if writer.makes_a_site else site
+        stopped = in_own_mounts(READ_ONLY, str(site), str(PROGRAM), f"{writer.arguments} --site {place}")
+        assert stopped.code == 3 and stopped.says_how and "read-only" in stopped.talk, stopped
+        assert sorted(path.relative_to(site) for path in files(site)) == sorted(
+            path.relative_to(base) for path in files(base)
+        )
+
+
+@pytest.mark.parametrize("reader", ["user list", "diff", "dns", "dkim list", "ca show"])
+def test_on_a_read_only_disk_readers_work(reader: str, base: Path) -> None:
+    read = in_own_mounts(READ_ONLY, str(base), str(PROGRAM), f"{reader} --site {base}")
+    assert read.code == 0 and read.out, read
+    assert read == run([*reader.split(), "--site", str(base)])
+
+
+def test_a_reader_on_a_read_only_disk_does_not_overlook_what_a_killed_run_recorded(
+    base: Path, memory: Path, tmp_path: Path
+) -> None:
+    with tempfile.TemporaryDirectory(dir=memory) as around:
+        add = COMMANDS[2]
+        traced, site = (copy(base, Path(around) / name) for name in ("traced", "site"))
+        after_commit = next(point for point in points(add.on(traced), tmp_path / "trace") if "postseal-out" in point.line)
+        assert run_with_fault(add.on(site), after_commit, "signal=KILL").code == -9
+        (site / "state/ledger.sqlite-shm").unlink()
+        read = in_own_mounts(READ_ONLY, str(site), str(PROGRAM), f"user list --site {site}")
+        assert (read.code == 0 and "carol@example.com" in read.out) or (read.code == 3 and read.says_how), read
+        assert "carol@example.com" in run(["user", "list", "--site", str(site)]).out
+
+
+@pytest.mark.parametrize("arguments", ["user add carol@example.com", "user remove bob@example.com", "render"])
+def test_where_only_the_report_is_lost_the_message_says_so(arguments: str, base: Path, memory: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=memory) as around, Path("/dev/full").open("w") as full:
+        site = copy(base, Path(around) / "site")
+        command = [str(PROGRAM), *arguments.split(), "--site", str(site)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False, text=True, env=ENVIRONMENT)
+        assert done.returncode == 3 and "only the report of it is lost" in done.stderr, done
+        assert_settled(site, Records.read(site))

@@ -1,0 +1,149 @@
+"""No secret is anywhere but where it belongs: not in a public file, not in what is said, not in memory at the end."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from lab.faults import files, run
+from lab.memory import found_in, memory_at_the_end, secrets_of
+
+CHOSEN = "correct horse battery"
+
+# Everything that the program does, in this order on one site; `{own}` is a directory of the administrator's.
+COMMANDS = [
+    "init example.com --user alice@example.com",
+    "bless",
+    "user add bob@example.com --apple",
+    "user add carol@example.com --key rsa2048 --password-file {own}/password",
+    "user passwd bob@example.com",
+    "ca show",
+    "dkim list",
+    "dns",
+    "render",
+    "diff",
+    "user list",
+    "user remove bob@example.com",
+    "render --help",
+]
+
+# Which secret may be in which file, below the site.
+BELONGS = {
+    "CA passphrase": "state/ca.passphrase",
+    "key of ": "(nowhere readable)",
+    "CA key": "(nowhere readable)",
+    "DKIM seed ": r"state/keys/\w+\.key|out/[^/]+/root/var/lib/rspamd/.*",
+    "hash of ": r"state/ledger\.sqlite|out/[^/]+/root/etc/mail/postseal/credentials",
+    "key ": r"state/keys/\w+\.key|out/[^/]+/root/(etc/mail/postseal/tls/.*\.key|var/lib/rspamd/.*)",
+    "password ": r"state/passwords/.*",
+}
+
+
+@dataclass
+class Story:
+    """What was said while the commands ran, and every secret that there ever was."""
+
+    site: Path
+    said: dict[str, bytes] = field(default_factory=dict)
+    secrets: dict[str, bytes] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def story() -> Iterator[Story]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
+        own = Path(directory)
+        (own / "password").write_text(CHOSEN)
+        story = Story(own / "site")
+        for number, command in enumerate(COMMANDS):
+            format = ["--format", "json" if number % 2 else "human"]
+            arguments = [*command.format(own=own).split(), *format, "--site", str(story.site)]
+            # What execve is given is what /proc/PID/cmdline and environ show.
+            log = own / "trace"
+            done = run(arguments, before=("strace", "-f", "-v", "-s", "99999", "-o", str(log), "-e", "trace=execve"))
+            assert done.code in (0, 1), done
+            story.said[command] = log.read_bytes() + done.out.encode() + done.talk.encode()
+            now = secrets_of(story.site)
+            # A password that was replaced is a secret still.
+            story.secrets |= {f"{what} after {number}" if story.secrets.get(what, octets) != octets else what: octets
+                              for what, octets in now.items()}  # fmt: skip
+        yield story
+
+
+def test_nothing_that_is_said_and_no_argument_holds_a_secret(story: Story) -> None:
+    wrong = {command: found for command, said in story.said.items() if (found := found_in(said, story.secrets))}
+    assert not wrong
+
+
+def test_every_secret_lies_where_it_belongs_only(story: Story) -> None:
+    wrong = []
+    for path in files(story.site):
+        name = path.relative_to(story.site).as_posix()
+        for what in found_in(path.read_bytes(), story.secrets) if path.is_file() else ():
+            belongs = next(place for start, place in BELONGS.items() if what.startswith(start))
+            if not re.fullmatch(belongs, name):
+                wrong.append(f"{what} is in {name}")
+    assert not wrong, wrong
+
+
+def test_of_who_was_removed_nothing_stays(story: Story) -> None:
+    bobs = {what: octets for what, octets in story.secrets.items() if "bob@example.com" in what}
+    assert len(bobs) > 3
+    found = {path: kinds for path in files(story.site) if path.is_file() and (kinds := found_in(path.read_bytes(), bobs))}
+    assert not found
+
+
+# SQLite frees its pages without wiping them, and offers no way to; a hash is as long in the memory of OpenSMTPD.
+LEFT_BY_SQLITE = "hash of "
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "user add dave@example.com --apple",
+        "user add dave@example.com --key rsa2048 --password-file {own}/password",
+        "user passwd alice@example.com",
+        "user remove alice@example.com",
+        "user list",
+        "render",
+        "bless",
+        "diff",
+        "init example.com --user alice@example.com",
+        "init example.com --ca-key rsa2048 --ca-passphrase-file {own}/password --user alice@example.com",
+    ],
+)
+def test_in_memory_no_secret_outlives_its_use(command: str, story: Story) -> None:
+    with tempfile.TemporaryDirectory(dir=story.site.parent) as directory:
+        own = Path(directory)
+        (own / "password").write_text(CHOSEN)
+        site = own / "site"
+        secrets = {"a chosen password": CHOSEN.encode()}
+        if not command.startswith("init"):
+            shutil.copytree(story.site, site)
+            with (site / "postseal.toml").open("a") as settings:
+                settings.write('\n[[domain]]\nname = "example.net"\n')
+            assert run(["render", "--site", str(site)]).code == 0
+            run(["bless", "--site", str(site)])
+            secrets |= secrets_of(site)
+        memory = memory_at_the_end([*command.format(own=own).split(), "--site", str(site)])
+        if (site / "state/ca.passphrase").exists():
+            secrets |= secrets_of(site)
+        # The search would find them: what is no secret is there.
+        assert str(site).encode() in memory
+        left = {what for what in found_in(memory, secrets) if not what.startswith(LEFT_BY_SQLITE)}
+        assert not left
+
+
+def test_the_forms_that_are_looked_for_are_those_that_keys_have(story: Story) -> None:
+    for path in (story.site / "state/keys").iterdir():
+        text = path.read_bytes()
+        if b"BEGIN PRIVATE KEY" in text:
+            octets = base64.b64decode(b"".join(text.splitlines()[1:-1]))
+            wanted = {what: octets for what, octets in story.secrets.items() if path.name in what and "little" not in what}
+            assert wanted and found_in(text + octets, wanted).keys() == wanted.keys()
