@@ -387,3 +387,27 @@ fn a_long_template_is_read_in_one_pass() {
     assert!(refused("smtpd/conf.d/rules.conf", &"{% if host %}".repeat(50_000)).1.contains("too deep"));
     assert!(begun.elapsed().as_secs() < 10);
 }
+
+#[test]
+fn the_documentation_names_every_template_and_every_value() {
+    let text = std::fs::read_to_string("docs/templates.md").unwrap();
+    for (name, template) in builtin_templates() {
+        assert!(text.contains(&format!("\n| `{name}` |")), "docs/templates.md does not list {name}");
+        // Within a loop a value is one of the list's: its last part is what is documented.
+        for value in template.split("{{").skip(1).filter_map(|rest| rest.split('|').next()) {
+            let part = value.trim().trim_start_matches('-').trim().rsplit('.').next().unwrap();
+            let known = text.contains(&format!("`{part}`")) || text.contains(&format!(".{part}`"));
+            let is_element = ["target", "address", "domain"].contains(&part);
+            assert!(known || is_element, "docs/templates.md does not explain {value} of {name}");
+        }
+    }
+}
+
+#[test]
+fn the_example_of_the_documentation_renders_as_it_shows() {
+    let text = std::fs::read_to_string("docs/templates.md").unwrap();
+    let block =
+        |fence: &str| text.split_once(&format!("```{fence}\n")).unwrap().1.split_once("```").unwrap().0.to_owned();
+    let tree = render(&site(), &inventory(), &[("smtpd/domains".to_owned(), block("jinja"))]).unwrap();
+    assert_eq!(find(&tree, "mail.example.com/root/etc/mail/postseal/domains"), block("text"));
+}
