@@ -206,7 +206,7 @@ struct DkimEntry {
     selector: Selector,
     state: State,
     since: Moment,
-    public: String,
+    public: Text<Base64>,
     key: Text<Digest>,
 }
 
@@ -216,7 +216,7 @@ impl From<DkimEntry> for DkimKey {
         let state = match state {
             State::Active => DkimState::Active,
         };
-        Self { domain, algorithm: algorithm.into(), selector, state, since: since.0, public, key: key.0 }
+        Self { domain, algorithm: algorithm.into(), selector, state, since: since.0, public: public.0.0, key: key.0 }
     }
 }
 
@@ -240,6 +240,18 @@ impl From<Algorithm> for DkimAlgorithm {
 #[serde(rename_all = "lowercase")]
 enum State {
     Active,
+}
+
+/// The public half of a DKIM key: with another character in it, it would be further tags of the record.
+struct Base64(String);
+
+impl std::str::FromStr for Base64 {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte));
+        if plain { Ok(Self(text.to_owned())) } else { Err("a public key is written in base64") }
+    }
 }
 
 /// A value that is written as text and has no serde form of its own.
@@ -290,7 +302,7 @@ mod tests {
 
     fn dkim() -> impl Strategy<Value = DkimKey> {
         let algorithm = prop_oneof![Just(DkimAlgorithm::Rsa), Just(DkimAlgorithm::Ed25519)];
-        let parts = ("[a-z]{1,3}\\.org", algorithm, "[a-z0-9]{1,9}", at(), any::<String>(), digest());
+        let parts = ("[a-z]{1,3}\\.org", algorithm, "[a-z0-9]{1,9}", at(), "[A-Za-z0-9+/]{0,80}={0,2}", digest());
         parts.prop_map(|(domain, algorithm, selector, since, public, key)| DkimKey {
             domain: domain.parse().unwrap(),
             algorithm,
@@ -352,6 +364,14 @@ mod tests {
         assert_eq!(refusal(time), ("lock-unreadable", message.into(), Some((3, 13))));
         let unknown = "version = 1\nretired = []\n";
         assert_eq!((refusal(unknown).0, refusal(unknown).2), ("lock-unreadable", Some((2, 1))));
+    }
+
+    #[test]
+    fn a_public_key_brings_no_further_tags() {
+        let key = "[[dkim_key]]\ndomain = \"example.com\"\nalgorithm = \"rsa\"\nselector = \"a\"\nstate = \"active\"\n\
+                   since = 2026-01-01T00:00:00Z\npublic = \"AAAA; t=y\"\nkey = \"\"\n";
+        let message = "`postseal.lock` cannot be read: a public key is written in base64";
+        assert_eq!(refusal(&format!("version = 1\n{key}")), ("lock-unreadable", message.into(), Some((8, 10))));
     }
 
     #[test]
