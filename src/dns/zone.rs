@@ -74,44 +74,6 @@ pub fn txt_records(text: &str) -> impl Iterator<Item = (&str, String)> {
 mod tests {
     use super::*;
 
-    /// Reads quoted strings as RFC 1035 §5.1 tells, joined.
-    fn read(text: &str) -> Vec<Vec<u8>> {
-        let (mut strings, mut octets) = (Vec::new(), text.bytes());
-        while let Some(octet) = octets.next() {
-            if octet == b' ' {
-                continue;
-            }
-            assert_eq!(octet, b'"', "{text}");
-            let mut string = Vec::new();
-            loop {
-                match octets.next().unwrap() {
-                    b'"' => break,
-                    b'\\' => {
-                        let next = octets.next().unwrap();
-                        if next.is_ascii_digit() {
-                            let digits = [next, octets.next().unwrap(), octets.next().unwrap()];
-                            string.push(std::str::from_utf8(&digits).unwrap().parse().unwrap());
-                        } else {
-                            string.push(next);
-                        }
-                    }
-                    plain => string.push(plain),
-                }
-            }
-            strings.push(string);
-        }
-        strings
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_text_reads_back_from_strings_that_are_short_enough(text in "\\PC{0,600}|[ -~\n;\\\\\"]{0,600}") {
-            let strings = read(&character_strings(&text));
-            proptest::prop_assert!(strings.iter().all(|string| string.len() <= STRING_LIMIT));
-            proptest::prop_assert_eq!(strings.concat(), text.into_bytes());
-        }
-    }
-
     #[test]
     fn a_long_text_is_split_after_255_octets() {
         let text = character_strings(&"a".repeat(256));

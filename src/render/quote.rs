@@ -215,67 +215,7 @@ fn is_quoted(expression: &str, syntax: Syntax) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use proptest::prelude::*;
-
     use super::*;
-
-    /// Reads a quoted string as `yylex` of parse.y does, and returns it with what follows.
-    fn read_smtpd(text: &str) -> Option<(String, &str)> {
-        let mut rest = text.strip_prefix('"')?;
-        let mut value = String::new();
-        loop {
-            let c = rest.chars().next()?;
-            rest = &rest[c.len_utf8()..];
-            match c {
-                '"' => return Some((value, rest)),
-                '\n' => {}
-                '\\' if rest.starts_with(['"', ' ', '\t']) => {
-                    value.push_str(&rest[..1]);
-                    rest = &rest[1..];
-                }
-                '\\' if rest.starts_with('\n') => rest = &rest[1..],
-                _ => value.push(c),
-            }
-        }
-    }
-
-    /// Reads a line as `parse_table_line` of util.c does for a table of pairs.
-    fn read_pair(line: &str) -> Option<(String, Vec<String>)> {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with(['#', '[']) {
-            return None;
-        }
-        let (key, value) = line.split_once([' ', '\t', ':'])?;
-        let targets = value.trim_start_matches([' ', '\t']).split(',');
-        Some((key.to_owned(), targets.map(|target| target.trim().to_owned()).collect()))
-    }
-
-    proptest! {
-        #[test]
-        fn smtpd_strings_read_back(value in "\\PC{0,40}|[\x01-\x7f]{0,40}|[$#{}\"\\\\ %=]{0,12}", after in "[ -~\n]{0,20}") {
-            if let Ok(quoted) = smtpd(&value) {
-                let text = format!("{quoted}{after}");
-                prop_assert_eq!(read_smtpd(&text), Some((value, after.as_str())));
-            }
-        }
-
-        #[test]
-        fn ucl_strings_read_back_as_json_and_hold_no_jinja(value in "\\PC{0,40}|[\x01-\x7f]{0,40}|[${}%=#\"\\\\]{0,12}") {
-            if let Ok(quoted) = ucl(&value) {
-                prop_assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), value);
-                let meaningful = quoted.contains(['{', '}', '$', '#', '%', '\n', '\'']);
-                prop_assert!(!meaningful);
-            }
-        }
-
-        #[test]
-        fn table_fields_read_back(key in "[ -~]{1,20}|[a-z.@+/=']{1,20}", first in "[ -~]{1,20}|[a-z.@+]{1,20}", second in "[a-z@.,]{1,9}") {
-            if let (Ok(key), Ok(first), Ok(second)) = (table(&key), table(&first), table(&second)) {
-                let line = format!("{key} {first}, {second}");
-                prop_assert_eq!(read_pair(&line), Some((key, vec![first, second])));
-            }
-        }
-    }
 
     #[test]
     fn what_a_syntax_cannot_say_is_refused() {
