@@ -89,6 +89,9 @@ impl KeyError {
 /// The iterations of PBKDF2 for a key that a person's passphrase protects (OWASP 2023 for HMAC-SHA256; about 0.1 s).
 pub const PASSPHRASE_ITERATIONS: u32 = 600_000;
 
+/// Who wants more has other reasons than safety: a file says how often, and its reader has to do it.
+const MOST_ITERATIONS: u32 = 10_000_000;
+
 /// id-ecPublicKey and the curve P-256 (RFC 5480 §2.1.1).
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256_CURVE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
@@ -211,6 +214,10 @@ impl PrivateKey {
         let foreign = |error: &dyn fmt::Display| KeyError::ForeignEncryption(error.to_string());
         let info = EncryptedPrivateKeyInfoOwned::try_from(document.as_bytes()).map_err(|error| foreign(&error))?;
         let scheme = info.encryption_algorithm.pbes2().ok_or_else(|| foreign(&"not PBES2"))?;
+        if let Some(count) = scheme.kdf.pbkdf2().map(|kdf| kdf.iteration_count).filter(|count| *count > MOST_ITERATIONS)
+        {
+            return Err(foreign(&format_args!("{count} iterations would take minutes")));
+        }
         // In place in a buffer that is wiped whole: the crate's own `decrypt` frees its buffer as it is on a failure.
         let mut buffer = Zeroizing::new(info.encrypted_data.as_bytes().to_vec());
         let clear = match scheme.decrypt_in_place(passphrase.expose(), &mut buffer) {
@@ -419,6 +426,22 @@ mod tests {
         assert_eq!(PrivateKey::decrypt(&pem, &passphrase("wrong")).err(), Some(KeyError::WrongPassphrase));
         assert!(matches!(PrivateKey::decrypt("nothing", &passphrase("right")), Err(KeyError::Missing(_))));
         assert!(matches!(PrivateKey::from_pem(&pem.into()), Err(KeyError::Missing(_))));
+    }
+
+    #[test]
+    fn a_key_that_would_take_hours_to_open_is_refused_at_once() {
+        let key = generate(KeyKind::P256).unwrap();
+        let mut scheme = Parameters::generate_pbkdf2_sha256_aes256cbc(1, &[1; 16], [2; 16]).unwrap();
+        let encrypted = scheme.encrypt("right", key.expose_pkcs8()).unwrap();
+        let pkcs8::pkcs5::pbes2::Kdf::Pbkdf2(kdf) = &mut scheme.kdf else { panic!("another derivation") };
+        kdf.iteration_count = u32::MAX;
+        let info = EncryptedPrivateKeyInfoOwned {
+            encryption_algorithm: scheme.into(),
+            encrypted_data: OctetString::new(encrypted).unwrap(),
+        };
+        let pem = encode_pem("ENCRYPTED PRIVATE KEY", &info.to_der().unwrap());
+        let refused = PrivateKey::decrypt(&pem, &passphrase("right"));
+        assert!(matches!(refused, Err(KeyError::ForeignEncryption(_))), "{refused:?}");
     }
 
     #[test]
