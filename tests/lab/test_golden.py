@@ -83,7 +83,7 @@ class Case:
 
     @property
     def forwards(self) -> bool:
-        return self.name == "two-domains"
+        return self.name in {"fifty-domains", "two-domains"}
 
     @property
     def is_openbsd(self) -> bool:
