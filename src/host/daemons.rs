@@ -251,8 +251,9 @@ impl Judge<'_> {
         self.overlay(checks)?;
         let local = format!("--var=LOCAL_CONFDIR={}", self.machine.root.outside(checks));
         let state = format!("--var=DBDIR={}", self.machine.root.outside(self.machine.layout.rspamd_state.into()));
-        // As Rspamd's own user: what that may not read stops it.
+        // As Rspamd's own user, where it will be that: what it may not read stops it.
         let user = self.machine.accounts.user_and_group(self.machine.layout.rspamd_user).ok();
+        let user = user.filter(|_| self.machine.is_running());
         let ask = |arguments: &[&str]| {
             let all: Vec<&str> = [&[local.as_str(), state.as_str()], arguments].concat();
             self.ask("rspamadm", &all, user)

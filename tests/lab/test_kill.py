@@ -77,9 +77,11 @@ class Command:
     prepare: Callable[[Path], None] = nothing
     # Exit codes of a run without a fault.
     fine: tuple[int, ...] = (0,)
+    # A command that asks the daemons' programs takes its time: of its points fewer are taken.
+    sparse: int = 1
 
     def on(self, site: Path) -> list[str]:
-        return [*self.arguments.split(), "--site", str(site)]
+        return [*self.arguments.replace("ROOT", str(site.parent / "root")).split(), "--site", str(site)]
 
     @property
     def makes_a_site(self) -> bool:
@@ -100,6 +102,7 @@ COMMANDS = [
     Command("bless", "bless", new_domain),
     Command("bless-first", "bless", never_blessed),
     Command("diff", "diff", new_domain, fine=(1,)),
+    Command("apply", "apply --root ROOT", sparse=3),
 ]
 
 
@@ -140,6 +143,8 @@ def fresh(prepared: Path, name: str) -> Path:
     """A copy of the prepared site in a directory of its own, for `init` works beside its place."""
     around = prepared.parent / name
     around.mkdir()
+    # What `apply` fills.
+    (around / "root").mkdir()
     site = around / "site"
     return copy(prepared, site) if prepared.exists() else site
 
@@ -163,6 +168,7 @@ def test_a_command_is_stopped_anywhere(command: Command, fault: str, base: Path,
         return None
 
     step, first = FAULTS[fault]
+    step *= command.sparse
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         wrong = [problem for problem in pool.map(attempt, range(first % len(all_points), len(all_points), step)) if problem]
     assert not wrong, f"{len(wrong)} of {len(all_points)} points:\n" + "\n".join(wrong)
@@ -185,6 +191,7 @@ def assert_recovers(command: Command, site: Path, before: Records | None, *, ren
         again = run(command.on(site))
         assert again.code == 0 or (again.code == 2 and again.says_how), again
         assert (site / "NOTES").exists() == (command.prepare is repository)
+    installed = contents(site.parent / "root")
     listed = run(["user", "list", "--site", str(site)])
     assert listed.code == 0 and "alice@example.com" in listed.out, listed
     steps = [["render", "--site", str(site)], command.on(site)]
@@ -198,7 +205,15 @@ def assert_recovers(command: Command, site: Path, before: Records | None, *, ren
                 before.assert_kept_in(now)
     if not command.makes_a_site:
         assert_done(command, site)
+    assert installed.items() <= contents(site.parent / "root").items(), "what was in place was not whole"
     assert leftovers(site.parent) == []
+
+
+def contents(root: Path) -> dict[Path, tuple[int, int, bytes]]:
+    """The files in their places below a host's root, with group and mode."""
+    found = [path for path in files(root) if path.is_file() and not path.name.startswith(".postseal-")]
+    places = [path for path in found if ".postseal-check" not in path.parts]
+    return {path.relative_to(root): (path.stat().st_gid, path.stat().st_mode, path.read_bytes()) for path in places}
 
 
 def age_stages(site: Path) -> None:
@@ -218,6 +233,9 @@ def assert_done(command: Command, site: Path) -> None:
     assert records.accounts.keys() == expected
     phones = [whose for *_, status, _, whose in records.certificates.values() if whose == "phone" and status == "live"]
     assert len(phones) == (command.name == "user-add-device")
+    if command.name == "apply":
+        planned = run(["plan", "--root", str(site.parent / "root"), "--site", str(site)])
+        assert planned.code == 0, planned
     compared = run(["diff", "--site", str(site)])
     assert compared.code == (1 if command.name in ("diff", "render") else 0), compared
 
@@ -226,6 +244,7 @@ def assert_done(command: Command, site: Path) -> None:
 FULL_DISK = """
 mount -t tmpfs -o size=32m disk /mnt
 test ! -e "$1" || cp -a "$1" /mnt/site
+mkdir /mnt/root
 cat /dev/zero >/mnt/fill 2>/dev/null || :
 truncate -s "-$2" /mnt/fill
 code=0
@@ -259,7 +278,8 @@ def in_own_mounts(script: str, *arguments: str) -> Done:
 @pytest.mark.parametrize("room", [0, 1, 3, 8, 16, 31, 60, 99] if FULL else [0, 31])
 def test_the_disk_is_really_full(command: Command, room: int, base: Path, prepared: Path) -> None:
     site = fresh(prepared, "full")
-    stopped = in_own_mounts(FULL_DISK, str(site), str(room * 4096), str(PROGRAM), command.arguments)
+    arguments = command.arguments.replace("ROOT", "/mnt/root")
+    stopped = in_own_mounts(FULL_DISK, str(site), str(room * 4096), str(PROGRAM), arguments)
     assert stopped.code in (3, *command.fine), stopped
     assert stopped.code in command.fine or stopped.says_how, stopped
     assert "left behind" not in stopped.talk, stopped
@@ -271,7 +291,9 @@ def test_on_a_read_only_disk_a_writer_says_so(writer: Command, base: Path, memor
     with tempfile.TemporaryDirectory(dir=memory) as around:
         site = copy(base, Path(around) / "site")
         place = site / "new" if writer.makes_a_site else site
-        stopped = in_own_mounts(READ_ONLY, str(site), str(PROGRAM), f"{writer.arguments} --site {place}")
+        (site.parent / "root").mkdir()
+        arguments = " ".join(writer.on(place))
+        stopped = in_own_mounts(READ_ONLY, str(site), str(PROGRAM), arguments)
         assert stopped.code == 3 and stopped.says_how and "read-only" in stopped.talk, stopped
         assert sorted(path.relative_to(site) for path in files(site)) == sorted(
             path.relative_to(base) for path in files(base)
