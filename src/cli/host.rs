@@ -35,7 +35,7 @@ pub(super) fn plan(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> Re
     let mut text = steps(&machine, &installation);
     let effects = installation.effects().into_iter().map(|effect| effect.command(host.platform.layout()));
     let then: Vec<String> = effects.collect();
-    then.iter().for_each(|command| text.push_str(&format!("then: {command}\n")));
+    text.extend(then.iter().map(|command| format!("then: {command}\n")));
     text.push_str(&installation.summary());
     text.push('\n');
     let exit_code = if installation.is_done() && !failed { 0 } else { DIFFERS };
@@ -72,15 +72,18 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
     staging.switch(&verdict.smtpd_order).map_err(half_way)?;
     // An earlier run may have been killed before it said what it had made due.
     let due = in_order(&store.ledger().due(&host.name, machine.root())?, host);
-    if !due.is_empty() {
-        store.transact(|ledger| ledger.forget_due(&host.name, machine.root()))?;
-    }
+    // What is said twice does no harm, and the files are in place whatever becomes of the ledger now.
+    let _ = store.transact(|ledger| ledger.forget_due(&host.name, machine.root()));
     for note in &verdict.notes {
         text.push_str(&format!("note: {note}\n"));
     }
     text.push_str(&done(&machine, &installation, host));
-    due.iter().for_each(|command| text.push_str(&format!("now: {command}\n")));
-    Ok(Report::fine(text, to_json(&machine, &installation, host, &due)).warn(&warnings))
+    text.extend(due.iter().map(|command| format!("now: {command}\n")));
+    let mut json = to_json(&machine, &installation, host, &due);
+    if let Some(json) = json.as_object_mut() {
+        json.insert("notes".to_owned(), json!(verdict.notes));
+    }
+    Ok(Report::fine(text, json).warn(&warnings).done(format!("{} is installed", host.name)))
 }
 
 /// As root, orders are taken from a site that nobody else can write.

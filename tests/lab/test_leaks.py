@@ -30,7 +30,10 @@ COMMANDS = [
     "render",
     "diff",
     "user list",
+    "plan --root {own}/root",
+    "apply --root {own}/root",
     "user remove bob@example.com",
+    "plan --root {own}/root",
     "render --help",
 ]
 
@@ -60,6 +63,7 @@ def story() -> Iterator[Story]:
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
         own = Path(directory)
         (own / "password").write_text(CHOSEN)
+        (own / "root").mkdir()
         story = Story(own / "site")
         for number, command in enumerate(COMMANDS):
             format = ["--format", "json" if number % 2 else "human"]
@@ -114,6 +118,8 @@ LEFT_BY_SQLITE = "hash of "
         "render",
         "bless",
         "diff",
+        "plan --root {own}/root",
+        "apply --root {own}/root",
         "init example.com --user alice@example.com",
         "init example.com --ca-key rsa2048 --ca-passphrase-file {own}/password --user alice@example.com",
     ],
@@ -122,6 +128,7 @@ def test_in_memory_no_secret_outlives_its_use(command: str, story: Story) -> Non
     with tempfile.TemporaryDirectory(dir=story.site.parent) as directory:
         own = Path(directory)
         (own / "password").write_text(CHOSEN)
+        (own / "root").mkdir()
         site = own / "site"
         secrets = {"a chosen password": CHOSEN.encode()}
         if not command.startswith("init"):
