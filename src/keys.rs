@@ -147,11 +147,7 @@ impl PrivateKey {
     /// # Errors
     /// As [`Self::from_pkcs8_der`]; [`KeyError::Missing`] if the text has none.
     pub fn from_pem(text: &Secret) -> Result<Self, KeyError> {
-        let key = pem_items(text.expose())?.into_iter().find_map(|item| match item {
-            PemItem::PrivateKey(pkcs8) => Some(pkcs8),
-            PemItem::Certificate(_) | PemItem::Other => None,
-        });
-        Self::from_pkcs8_der(key.ok_or(KeyError::Missing("unencrypted private key"))?)
+        Self::from_pkcs8_der(pkcs8_of_pem(text)?)
     }
 
     /// Returns the key as an unencrypted `PRIVATE KEY` in PEM.
@@ -321,6 +317,22 @@ pub fn generate(kind: KeyKind) -> Result<PrivateKey, KeyError> {
 pub fn ed25519_public(seed: &Secret) -> Result<[u8; 32], KeyError> {
     let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(seed.expose()).map_err(KeyError::malformed)?;
     pair.public_key().as_ref().try_into().map_err(KeyError::malformed)
+}
+
+/// Returns the first unencrypted private key of a PEM text as PKCS#8 DER, whatever form it has there.
+///
+/// # Errors
+/// [`KeyError::Malformed`] if the text is no PEM, [`KeyError::Missing`] if it has no such key.
+pub fn pkcs8_of_pem(text: &Secret) -> Result<Secret, KeyError> {
+    // A text that is one key is read by a crate that leaves nothing of it in memory, which rustls-pemfile does.
+    if let Some(Ok(("PRIVATE KEY", document))) = text.expose_str().map(|text| SecretDocument::from_pem(text.trim())) {
+        return Ok(Secret::new(document.as_bytes().to_vec()));
+    }
+    let key = pem_items(text.expose())?.into_iter().find_map(|item| match item {
+        PemItem::PrivateKey(pkcs8) => Some(pkcs8),
+        PemItem::Certificate(_) | PemItem::Other => None,
+    });
+    key.ok_or(KeyError::Missing("unencrypted private key"))
 }
 
 /// One section of a PEM text.

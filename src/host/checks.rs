@@ -15,7 +15,7 @@ use crate::dkim;
 use crate::host::Machine;
 use crate::install::{Action, Found, Installation, Wanted};
 use crate::inventory::{DkimAlgorithm, Inventory};
-use crate::keys::{self, KeyError, PemItem, PrivateKey};
+use crate::keys::{self, KeyError, PrivateKey};
 use crate::pki::inspect::Certificate;
 use crate::plan;
 use crate::secret::Secret;
@@ -264,9 +264,5 @@ fn published(algorithm: DkimAlgorithm, content: &Secret) -> Option<String> {
 
 /// Returns the SubjectPublicKeyInfo of the first private key in a PEM text, of any kind that can sign.
 fn public_half(text: &Secret) -> Result<Vec<u8>, KeyError> {
-    let first = keys::pem_items(text.expose())?.into_iter().find_map(|item| match item {
-        PemItem::PrivateKey(key) => Some(key),
-        _ => None,
-    });
-    keys::spki_of(&first.ok_or(KeyError::Missing("private key"))?)
+    keys::spki_of(&keys::pkcs8_of_pem(text)?)
 }
