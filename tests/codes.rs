@@ -100,6 +100,13 @@ const CASES: &[Case] = &[
         fs::write(site.join("state/ledger.sqlite"), "no database").unwrap();
         postseal(site, ["user", "list"])
     }),
+    ("ledger-old", 2, |site| {
+        let backup = fs::read(site.join("state/ledger.sqlite")).unwrap();
+        edit(site, "[aliases]", "[[domain]]\nname = \"example.org\"\n[aliases]");
+        assert_eq!(postseal(site, ["render"]).exit_code, 0);
+        fs::write(site.join("state/ledger.sqlite"), backup).unwrap();
+        postseal(site, ["render"])
+    }),
     ("lock-duplicate", 2, |site| {
         fs::remove_dir_all(site.join("state")).unwrap();
         let lock = fs::read_to_string(site.join("postseal.lock")).unwrap();

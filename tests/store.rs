@@ -499,13 +499,51 @@ fn what_a_person_put_there_is_never_swept() {
 }
 
 #[test]
-fn a_key_that_the_lock_names_outlives_a_ledger_from_an_old_backup() {
+fn what_is_swept_is_set_aside_and_said() {
     let (_guard, site) = scratch();
     let (writer, _) = with_alice(&site);
-    let key = writer.put_key(&secret("newer")).unwrap();
-    write_atomic(&site.path("postseal.lock"), format!("key = \"{key}\"\n").as_bytes(), 0o644).unwrap();
+    let key = writer.put_key(&secret("unrecorded")).unwrap();
+    let handout =
+        writer.write_handout(&"bob@example.com".parse().unwrap(), &laptop(), SITE_CA, &secret("p12")).unwrap();
+    let name = writer.key_path(&key).file_name().unwrap().to_owned();
     drop(writer);
-    assert_eq!(open(&site).key(&key).unwrap(), secret("newer"));
+    assert!(handout.exists());
+    let (first, second) = (open(&site), site.path(format!("state/swept/keys/{name}")));
+    assert_eq!(
+        first.set_aside(),
+        [second.clone(), site.path("state/swept/handout/bob@example.com/laptop/site-ca.pem")]
+    );
+    assert_eq!(fs::read(second).unwrap(), b"unrecorded");
+    drop(first);
+    assert!(open(&site).set_aside().is_empty());
+}
+
+#[test]
+fn what_a_removed_person_had_is_destroyed() {
+    let (_guard, site) = scratch();
+    let (mut writer, _) = with_alice(&site);
+    writer.transact(|tx| tx.remove_user(&alice(), NOW)).unwrap();
+    drop(writer);
+    assert!(open(&site).set_aside().is_empty());
+    assert!(
+        !site.path("handout/alice@example.com").exists() && !site.path("state/passwords/alice@example.com").exists()
+    );
+}
+
+#[test]
+fn a_ledger_that_lacks_what_the_lock_names_is_refused() {
+    let (_guard, site) = scratch();
+    let (writer, _) = with_alice(&site);
+    writer.refresh_lock().unwrap();
+    let key = writer.put_key(&secret("newer")).unwrap();
+    drop(writer);
+    let lock = site.path("postseal.lock");
+    let newer = fs::read_to_string(&lock).unwrap().replace("202609r", "202610r");
+    fs::write(&lock, newer).unwrap();
+    let refused = Writer::open(site.clone(), |_| ()).unwrap_err().to_string();
+    assert!(refused.contains("202610r._domainkey.example.com"), "{refused}");
+    fs::remove_file(&lock).unwrap();
+    assert!(open(&site).key(&key).is_err(), "it was set aside");
 }
 
 #[test]

@@ -31,6 +31,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("host-unknown", "a host is none of the site's"),
     ("in-the-way", "a link, a directory or a file stands where another thing belongs"),
     ("ledger", "the ledger refused or failed"),
+    ("ledger-old", "postseal.lock names what the ledger does not know"),
     ("lock-duplicate", "postseal.lock has something twice"),
     ("lock-incomplete", "a clone lacks keys that the settings want"),
     ("lock-unreadable", "postseal.lock is damaged"),

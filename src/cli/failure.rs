@@ -117,6 +117,7 @@ impl From<StoreError> for Failure {
             | StoreError::NoSecret(_)
             | StoreError::NoState(_)
             | StoreError::Occupied(_) => Self::input("site", problem, mend),
+            StoreError::LedgerOld(_) => Self::input("ledger-old", problem, mend),
             StoreError::Ledger(_) => Self::work("ledger", problem, mend),
             _ => Self::work("store", problem, mend),
         }

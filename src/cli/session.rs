@@ -98,14 +98,22 @@ pub(super) fn write(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(Wanted, W
 /// Opens a site's ledger for writing, once nobody else does, whatever the settings say.
 pub(super) fn writer(env: &dyn Env, directory: SiteDir) -> Result<Writer, Failure> {
     let mut told = false;
-    Ok(Writer::open(directory, |pause| {
+    let writer = Writer::open(directory, |pause| {
         if !told {
             // That nobody can be told is no reason not to wait.
             let _ = env.talk("postseal: waiting for another postseal that works on this site\n");
             told = true;
         }
         env.wait(pause);
-    })?)
+    })?;
+    if let [first, others @ ..] = writer.set_aside() {
+        let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+        // The files are there whether or not somebody is told.
+        let _ = env.talk(&format!(
+            "postseal: what no record knows was set aside, as after a run that was killed: {first}{more}\n"
+        ));
+    }
+    Ok(writer)
 }
 
 /// Renders what the ledger says now, and brings `out/` and `postseal.lock` up to date. Returns whether they changed.

@@ -47,6 +47,11 @@ pub enum StoreError {
     /// The ledger is missing or empty, beside other parts of a site.
     #[error("`{0}` is missing or empty, though there is a site; bring state/ back from a backup")]
     LedgerLost(Utf8PathBuf),
+    /// `postseal.lock` names what the ledger does not know.
+    #[error(
+        "postseal.lock names {0}, which the ledger does not know: the ledger is older; bring the newest state/ back from a backup, or, if what the lock says never was, remove it and run: postseal render"
+    )]
+    LedgerOld(String),
     /// There is no site here, or only the committed part of one.
     #[error(
         "`{0}` does not exist; go to the site's directory or name it with --site, or make a site: postseal init DOMAIN"

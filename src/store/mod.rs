@@ -105,6 +105,7 @@ impl Resolve for Store {
 #[derive(Debug)]
 pub struct Writer {
     store: Store,
+    set_aside: Vec<Utf8PathBuf>,
     _lock: SiteLock,
 }
 
@@ -137,7 +138,7 @@ impl Writer {
             files::write_new(&path, b"", 0o600)?;
         }
         let ledger = Ledger::open(&path)?;
-        Ok(Self { store: Store { site, ledger }, _lock: lock })
+        Ok(Self { store: Store { site, ledger }, set_aside: Vec::new(), _lock: lock })
     }
 
     /// Opens the site in a directory and mends what a killed run left. `wait` sleeps while another run holds the lock.
@@ -152,10 +153,16 @@ impl Writer {
         for name in ["out", "golden"] {
             trees::recover(&store.site.path(name))?;
         }
-        let writer = Self { store, _lock: lock };
+        let mut writer = Self { store, set_aside: Vec::new(), _lock: lock };
+        writer.refuse_old_ledger()?;
         writer.settle_password()?;
-        writer.sweep()?;
+        writer.set_aside = writer.sweep()?;
         Ok(writer)
+    }
+
+    /// Returns where the files are now that no record knew when the site was opened.
+    pub fn set_aside(&self) -> &[Utf8PathBuf] {
+        &self.set_aside
     }
 
     /// Runs a mutation of the ledger as a whole or not at all. The closure may be run more than once.

@@ -45,7 +45,7 @@ impl Staged {
     /// Moves the finished site to its place and closes it.
     pub fn settle(mut self) -> Result<(), StoreError> {
         refuse_occupied(&self.target)?;
-        let Some(Writer { store, _lock: lock }) = self.writer.take() else { return Ok(()) };
+        let Some(Writer { store, _lock: lock, .. }) = self.writer.take() else { return Ok(()) };
         // SQLite keeps paths: its files are closed before they move.
         drop(store);
         let place = self.target.root();

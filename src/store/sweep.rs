@@ -1,13 +1,16 @@
-//! Removes what a killed run made and never recorded: keys, passwords and handouts that the ledger does not know.
+//! Sets aside what a killed run made and never recorded: keys, passwords and handouts that the ledger does not know.
 //!
 //! Only what is recognisably the program's own goes, by name and place; of a key its content must have the name, too. What
-//! else a person keeps there stays, and so does a key that `postseal.lock` names: a ledger from an old backup knows less.
+//! else a person keeps there stays. Nothing is destroyed but what a removed person had: a ledger from an old backup knows
+//! less than there was, and from `state/swept/` all can be put back.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::inventory::DkimKey;
 use crate::names::{DeviceName, Digest, MailAddress};
 use crate::store::files::{self, Item, ItemKind, StoreError, while_doing};
 use crate::store::keys::{ACCOUNT_PASSWORD, DEVICE_PASSWORD, KEY, SITE_CA, bundle_names};
@@ -15,29 +18,38 @@ use crate::store::ledger::Referred;
 use crate::store::{Store, Writer};
 
 impl Writer {
-    /// Removes what the ledger refers to nowhere. Only who holds the site's lock may do it.
-    pub(super) fn sweep(&self) -> Result<(), StoreError> {
-        let known = self.ledger().referred()?;
-        let state = self.state();
-        sweep_keys(self, &known)?;
-        each_user(&state.join("passwords"), |address, directory| sweep_passwords(address, directory, &known))?;
-        each_user(&self.site().path("handout"), |address, directory| sweep_handouts(address, directory, &known))
+    /// Sets aside what the ledger refers to nowhere, and returns where it is now. Only who holds the site's lock may do it.
+    pub(super) fn sweep(&self) -> Result<Vec<Utf8PathBuf>, StoreError> {
+        let mut sweep = Sweep { store: self, known: self.ledger().referred()?, aside: Vec::new() };
+        sweep.keys()?;
+        sweep.each_user(&self.state().join("passwords"), Sweep::passwords)?;
+        sweep.each_user(&self.site().path("handout"), Sweep::handouts)?;
+        Ok(sweep.aside)
+    }
+
+    /// Refuses a ledger that lacks what `postseal.lock` names, which is written after the ledger: such a ledger comes from an old
+    /// backup, and to go on would make other keys under names that are published.
+    pub(super) fn refuse_old_ledger(&self) -> Result<(), StoreError> {
+        // A lock that cannot be read, as after a merge, is written anew.
+        let Ok(Some(locked)) = self.site().locked_inventory() else { return Ok(()) };
+        let known = self.inventory()?;
+        let selector = |key: &DkimKey| (key.domain.clone(), key.selector.clone(), key.key);
+        let selectors: BTreeSet<_> = known.dkim_keys.iter().map(selector).collect();
+        if let Some(key) = locked.dkim_keys.iter().find(|key| !selectors.contains(&selector(key))) {
+            return Err(StoreError::LedgerOld(crate::dkim::record_name(&key.selector, &key.domain)));
+        }
+        let serials: BTreeSet<_> = known.server_certificates.iter().map(|certificate| certificate.serial).collect();
+        let unknown = locked.server_certificates.iter().find(|certificate| !serials.contains(&certificate.serial));
+        unknown.map_or(Ok(()), |certificate| {
+            Err(StoreError::LedgerOld(format!("the certificate {} of {}", certificate.serial, certificate.host)))
+        })
     }
 }
 
-fn sweep_keys(store: &Store, known: &Referred) -> Result<(), StoreError> {
-    let mut lock = None;
-    for item in files::list(&store.state().join("keys"))? {
-        let Some(name) = own_key(&item).filter(|name| !known.keys.contains(*name)) else { continue };
-        if lock.is_none() {
-            lock = Some(files::read(&store.site().path("postseal.lock"))?.unwrap_or_default());
-        }
-        let locked = lock.iter().any(|lock| lock.windows(name.len()).any(|part| part == name.as_bytes()));
-        if !locked && files::read_secret(&item.path)?.is_some_and(|key| Digest::of(key.expose()).short() == name) {
-            files::remove_file(&item.path)?;
-        }
-    }
-    Ok(())
+struct Sweep<'a> {
+    store: &'a Store,
+    known: Referred,
+    aside: Vec<Utf8PathBuf>,
 }
 
 /// Returns the digest's first digits that name a key's file.
@@ -47,57 +59,85 @@ fn own_key(item: &Item) -> Option<&str> {
     (named_so && item.kind == ItemKind::File && item.mode == 0o600).then_some(name)
 }
 
-/// Visits the directories that are named after a mailbox; each is gone afterwards if nothing is left in it.
-fn each_user(
-    directory: &Utf8Path,
-    visit: impl Fn(&MailAddress, &Utf8Path) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    for item in files::list(directory)?.into_iter().filter(|item| item.kind == ItemKind::Directory) {
-        let address = item.path.file_name().and_then(MailAddress::of_path_component);
-        if let Some(address) = address {
-            visit(&address, &item.path)?;
+impl Sweep<'_> {
+    fn keys(&mut self) -> Result<(), StoreError> {
+        for item in files::list(&self.store.state().join("keys"))? {
+            let Some(name) = own_key(&item).filter(|name| !self.known.keys.contains(*name)) else { continue };
+            if files::read_secret(&item.path)?.is_some_and(|key| Digest::of(key.expose()).short() == name) {
+                self.set_aside(&item.path)?;
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-fn sweep_passwords(address: &MailAddress, directory: &Utf8Path, known: &Referred) -> Result<(), StoreError> {
-    let has_account = known.accounts.contains(address);
-    for item in files::list(directory)?.into_iter().filter(|item| item.kind == ItemKind::File) {
-        let name = item.path.file_name().unwrap_or_default();
-        let device = name.strip_suffix(DEVICE_PASSWORD).and_then(|device| device.parse().ok());
-        let unknown = match device {
-            Some(device) => !known.knows_device(address, &device),
-            None => name == ACCOUNT_PASSWORD && !has_account,
-        };
-        if unknown {
-            files::remove_file(&item.path)?;
+    /// Visits the directories that are named after a mailbox; each is gone afterwards if nothing is left in it.
+    fn each_user(
+        &mut self,
+        directory: &Utf8Path,
+        visit: impl Fn(&mut Self, &MailAddress, &Utf8Path) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for item in files::list(directory)?.into_iter().filter(|item| item.kind == ItemKind::Directory) {
+            let address = item.path.file_name().and_then(MailAddress::of_path_component);
+            if let Some(address) = address {
+                visit(self, &address, &item.path)?;
+            }
         }
+        Ok(())
     }
-    if has_account { Ok(()) } else { remove_if_empty(directory) }
-}
 
-fn sweep_handouts(address: &MailAddress, directory: &Utf8Path, known: &Referred) -> Result<(), StoreError> {
-    for item in files::list(directory)?.into_iter().filter(|item| item.kind == ItemKind::Directory) {
-        let device: Option<DeviceName> = item.path.file_name().and_then(|name| name.parse().ok());
-        if device.is_some_and(|device| !known.knows_device(address, &device)) {
-            sweep_handout(address, &item.path)?;
+    fn passwords(&mut self, address: &MailAddress, directory: &Utf8Path) -> Result<(), StoreError> {
+        let has_account = self.known.accounts.contains(address);
+        for item in files::list(directory)?.into_iter().filter(|item| item.kind == ItemKind::File) {
+            let name = item.path.file_name().unwrap_or_default();
+            let device = name.strip_suffix(DEVICE_PASSWORD).and_then(|device| device.parse().ok());
+            let unknown = match device {
+                Some(device) => !self.known.knows_device(address, &device),
+                None => name == ACCOUNT_PASSWORD && !has_account,
+            };
+            if unknown {
+                self.take(address, &item.path)?;
+            }
         }
+        if has_account { Ok(()) } else { remove_if_empty(directory) }
     }
-    if known.accounts.contains(address) { Ok(()) } else { remove_if_empty(directory) }
-}
 
-fn sweep_handout(address: &MailAddress, directory: &Utf8Path) -> Result<(), StoreError> {
-    let bundles = bundle_names(address);
-    let items = files::list(directory)?;
-    let named = |item: &Item, name: &str| item.kind == ItemKind::File && item.path.file_name() == Some(name);
-    let is_bundle = |item: &Item| bundles.iter().any(|name| named(item, name));
-    // Among files of somebody's own the CA's certificate, which is no secret, may be theirs as well.
-    let all_ours = items.iter().all(|item| is_bundle(item) || named(item, SITE_CA));
-    for item in items.iter().filter(|item| is_bundle(item) || all_ours) {
-        files::remove_file(&item.path)?;
+    fn handouts(&mut self, address: &MailAddress, directory: &Utf8Path) -> Result<(), StoreError> {
+        for item in files::list(directory)?.into_iter().filter(|item| item.kind == ItemKind::Directory) {
+            let device: Option<DeviceName> = item.path.file_name().and_then(|name| name.parse().ok());
+            if device.is_some_and(|device| !self.known.knows_device(address, &device)) {
+                self.handout(address, &item.path)?;
+            }
+        }
+        if self.known.accounts.contains(address) { Ok(()) } else { remove_if_empty(directory) }
     }
-    remove_if_empty(directory)
+
+    fn handout(&mut self, address: &MailAddress, directory: &Utf8Path) -> Result<(), StoreError> {
+        let bundles = bundle_names(address);
+        let items = files::list(directory)?;
+        let named = |item: &Item, name: &str| item.kind == ItemKind::File && item.path.file_name() == Some(name);
+        let is_bundle = |item: &Item| bundles.iter().any(|name| named(item, name));
+        // Among files of somebody's own the CA's certificate, which is no secret, may be theirs as well.
+        let all_ours = items.iter().all(|item| is_bundle(item) || named(item, SITE_CA));
+        for item in items.iter().filter(|item| is_bundle(item) || all_ours) {
+            self.take(address, &item.path)?;
+        }
+        remove_if_empty(directory)
+    }
+
+    /// What a removed person had is gone with them; what nobody is known to have had may be somebody's.
+    fn take(&mut self, address: &MailAddress, path: &Utf8Path) -> Result<(), StoreError> {
+        if self.known.removed.contains(address) { files::remove_file(path) } else { self.set_aside(path) }
+    }
+
+    /// Moves a file below `state/swept/`, where it has the path that it has in the site.
+    fn set_aside(&mut self, path: &Utf8Path) -> Result<(), StoreError> {
+        let below = path.strip_prefix(self.store.site().root()).unwrap_or(path);
+        let place = self.store.state().join("swept").join(below.strip_prefix("state").unwrap_or(below));
+        files::create_dir(files::parent(&place), 0o700)?;
+        files::rename(path, &place)?;
+        self.aside.push(place);
+        Ok(())
+    }
 }
 
 fn remove_if_empty(directory: &Utf8Path) -> Result<(), StoreError> {

@@ -44,6 +44,8 @@ pub struct Referred {
     pub keys: BTreeSet<String>,
     /// The accounts that were not removed.
     pub accounts: HashSet<MailAddress>,
+    /// Those that were.
+    pub removed: HashSet<MailAddress>,
     /// The devices of each mailbox that have a live certificate.
     pub devices: HashMap<MailAddress, Vec<DeviceName>>,
 }
@@ -195,12 +197,13 @@ pub(super) fn trust_list(sql: &Connection) -> Result<Option<String>, LedgerError
 }
 
 pub(super) fn referred(sql: &Connection) -> Result<Referred, LedgerError> {
-    let query = "SELECT key, NULL, NULL FROM certificate WHERE key IS NOT NULL
-                 UNION ALL SELECT key, NULL, NULL FROM dkim_key
-                 UNION ALL SELECT NULL, address, NULL FROM account WHERE removed_at IS NULL
-                 UNION ALL SELECT NULL, address, device FROM certificate WHERE kind = 'client' AND status = 'live'";
+    let query = "SELECT key, NULL, NULL, 0 FROM certificate WHERE key IS NOT NULL
+                 UNION ALL SELECT key, NULL, NULL, 0 FROM dkim_key
+                 UNION ALL SELECT NULL, address, NULL, removed_at IS NOT NULL FROM account
+                 UNION ALL SELECT NULL, address, device, 0 FROM certificate WHERE kind = 'client' AND status = 'live'";
     let mut referred = Referred::default();
-    for (key, address, device) in all(sql, query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))? {
+    let rows = all(sql, query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    for (key, address, device, removed) in rows {
         let (key, address, device): (Option<String>, Option<String>, Option<String>) = (key, address, device);
         if let Some(key) = key {
             referred.keys.insert(digest(&key)?.short());
@@ -209,6 +212,7 @@ pub(super) fn referred(sql: &Connection) -> Result<Referred, LedgerError> {
         let address: MailAddress = parsed(&address, "mail address")?;
         match device {
             Some(device) => referred.devices.entry(address).or_default().push(parsed(&device, "device name")?),
+            None if removed => drop(referred.removed.insert(address)),
             None => drop(referred.accounts.insert(address)),
         }
     }
