@@ -53,7 +53,7 @@ pub enum Found {
 pub struct Choices {
     /// These are replaced, and what they held is kept in the site.
     pub adopt: BTreeSet<Utf8PathBuf>,
-    /// These stay as they are.
+    /// These stay as they are, be they rendered or not.
     pub keep: BTreeSet<Utf8PathBuf>,
 }
 
@@ -76,7 +76,7 @@ pub enum Action {
     Foreign,
     /// It cannot be read, or is neither file nor directory where one is wanted.
     Blocked,
-    /// It is no longer rendered, but somebody else changed it since.
+    /// It is no longer rendered, but somebody else changed it since, or needs it.
     Leave,
     /// It is as it should be.
     Same,
@@ -215,7 +215,9 @@ impl Installation {
             let found = take(path);
             let action = match &found {
                 Found::Nothing => continue,
-                Found::File(_, _, content) if may_remove && ours(path, content) => Action::Remove,
+                Found::File(_, _, content) if may_remove && !choices.keep.contains(path) && ours(path, content) => {
+                    Action::Remove
+                }
                 _ => Action::Leave,
             };
             steps.push(Step { path: path.clone(), action, wanted: None, found });
@@ -395,6 +397,13 @@ mod tests {
         let found = [("/etc/smtpd.conf", "old"), ("/etc/old.key", "x")];
         let steps = order(tree, &found, &chosen(&[], &["/etc/smtpd.conf"]));
         assert_eq!(steps[1], ("/etc/old.key".to_owned(), Action::Leave));
+    }
+
+    #[test]
+    fn what_is_no_longer_rendered_stays_if_the_administrator_says_so() {
+        let found = [("/etc/old.key", "x"), ("/etc/older.key", "x")];
+        let steps = order(Vec::new(), &found, &chosen(&[], &["/etc/old.key"]));
+        assert_eq!(steps.iter().map(|(_, action)| *action).collect::<Vec<_>>(), [Action::Leave, Action::Remove]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::host::{self, Facts, HostError, Machine};
 use crate::install::{Action, Choices, Found, Installation, Step};
 use crate::inventory::Inventory;
 use crate::names::{AbsolutePath, Digest};
-use crate::site::{Host, Site};
+use crate::site::{Host, Site, SmtpdConf};
 use crate::store::ledger::LedgerError;
 use crate::store::{Store, Writer};
 use crate::tree::Resolve as _;
@@ -135,13 +135,17 @@ fn compare(
         wanted.iter().map(|wanted| &wanted.path).chain(installed.iter().map(|(path, _)| path)).collect();
     let found = machine.found(paths.iter().copied())?;
     let set = |paths: &[AbsolutePath]| paths.iter().map(|path| path.as_path().to_owned()).collect();
-    let choices = Choices { adopt: set(&args.adopt), keep: set(&args.keep) };
+    let mut choices = Choices { adopt: set(&args.adopt), keep: set(&args.keep) };
     let unknown = choices.adopt.iter().chain(&choices.keep).find(|path| !paths.contains(path));
     if let Some(unknown) = unknown {
         let near = did_you_mean(unknown.as_str(), paths.iter().map(|path| path.as_str()));
         let help =
             near.map_or_else(|| "see the paths: postseal plan".to_owned(), |near| format!("did you mean `{near}`?"));
         return Err(Failure::input("path-unknown", format!("`{unknown}` is no file of postseal's on this host"), help));
+    }
+    if host.smtpd_conf == SmtpdConf::Fragments {
+        // What was rendered there before is the administrator's now: without it smtpd does not start.
+        choices.keep.insert(host.platform.layout().smtpd_conf.into());
     }
     Ok(Installation::new(wanted, found, &installed, &choices))
 }

@@ -112,6 +112,14 @@ impl Judge<'_> {
         self.installation.steps.iter().filter(is_smtpd)
     }
 
+    /// What is removed and could be named by the administrator's own smtpd.conf.
+    fn removed_for_smtpd(&self) -> impl Iterator<Item = &Step> {
+        let layout = self.machine.layout;
+        let is_own = self.machine.host.smtpd_conf == SmtpdConf::Fragments;
+        let removed = self.installation.steps.iter().filter(|step| step.action == Action::Remove);
+        removed.filter(move |step| is_own && step.path.starts_with(layout.smtpd_dir))
+    }
+
     fn smtpd_in(&mut self, checks: &Utf8Path, changed: &[Utf8PathBuf]) -> Result<(), HostError> {
         match self.smtpd_starts(checks, changed)? {
             None => {
@@ -124,9 +132,12 @@ impl Judge<'_> {
                 return Ok(());
             }
             Some(Err(said)) => {
+                let with = list(changed, self.machine.layout.smtpd_conf);
+                let gone: Vec<Utf8PathBuf> = self.removed_for_smtpd().map(|step| step.path.clone()).collect();
+                let without = if gone.is_empty() { String::new() } else { format!(" and without {}", list(&gone, "")) };
                 let finding = Diagnostic::error(
                     "smtpd-refuses",
-                    format!("smtpd would not start with {}", list(changed, self.machine.layout.smtpd_conf)),
+                    format!("smtpd would not start with {with}{without}"),
                     "mend what it names: a setting, a template of yours, or your own smtpd.conf",
                 );
                 let lines = said.lines().filter(|line| !line.trim().is_empty()).take(10);
@@ -194,6 +205,11 @@ impl Judge<'_> {
         for step in self.installation.steps.iter().filter(|step| step.wanted.is_some() && !step.is_directory()) {
             let staged = step.action.writes();
             names.insert(step.path.clone(), if staged { root.staged(&step.path) } else { root.outside(&step.path) });
+        }
+        // What will be gone is not to be found: a file of the administrator's may still name it.
+        for step in self.removed_for_smtpd() {
+            let nowhere = checks.join("removed").join(file_name(&step.path));
+            names.insert(step.path.clone(), root.outside(&nowhere));
         }
         for path in texts.keys() {
             names.insert(path.clone(), root.outside(&checks.join(file_name(path))));

@@ -429,6 +429,45 @@ def test_fragments_are_installed_for_the_administrators_own_file(fresh: Machine)
     assert (said.code, said.codes) == (0, ["no-smtpd-conf"])
 
 
+def test_a_site_that_turns_to_fragments_leaves_an_smtpd_conf_with_which_smtpd_starts(machine: Machine) -> None:
+    machine.edit(f"{SITE}/postseal.toml", 'platform = "debian"', 'platform = "debian"\nsmtpd_conf = "fragments"')
+    before = machine.host.path(SMTPD_CONF).read_text()
+    planned, done = machine.plan(), machine.apply()
+    assert (planned.steps[SMTPD_CONF], done.steps[SMTPD_CONF], done.code) == ("leave", "leave", 0)
+    assert machine.host.path(SMTPD_CONF).read_text() == before
+    assert machine.host.run("smtpd", "-n").stderr == "configuration OK\n"
+
+
+def test_what_the_administrators_smtpd_conf_names_is_not_removed(machine: Machine) -> None:
+    machine.edit(f"{SITE}/postseal.toml", 'platform = "debian"', 'platform = "debian"\nsmtpd_conf = "fragments"')
+    assert machine.apply().code == 0
+    # The rendered configuration of before, now the administrator's, names the certificate.
+    for use in ("mx", "submission"):
+        files = f'{use}_certificate.files = {{ certificate = "/etc/ssl/one.pem", key = "/etc/ssl/one.key" }}'
+        machine.edit(f"{SITE}/postseal.toml", f'{use}_certificate = "issued"', files)
+    request = "openssl req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=mail.example.com"
+    machine.host.run("sh", "-ec", f"cd /etc/ssl && umask 077 && {request} -keyout one.key -out one.pem")
+    before = machine.state()
+    said = machine.apply()
+    assert (said.code, said.codes) == (1, ["smtpd-refuses"]), said
+    assert f"without `{TABLES}/tls/{HOST}-" in said.errors
+    assert machine.state() == before
+
+
+def test_what_is_no_longer_rendered_stays_where_the_administrator_says_so(machine: Machine) -> None:
+    settings = machine.host.path(f"{SITE}/postseal.toml")
+    text = settings.read_text()
+    domain = '[[domain]]\nname = "example.org"\n\n[aliases]\n"postmaster@example.org" = "alice@example.com"'
+    settings.write_text(text.replace("[aliases]", domain))
+    assert machine.run("render").code == 0
+    assert machine.apply().code == 0
+    settings.write_text(text)
+    keys = sorted(path for path in machine.plan().steps if "example.org" in path)
+    said = machine.apply("--keep", keys[0])
+    assert (said.code, said.steps[keys[0]], said.steps[keys[1]]) == (0, "leave", "remove")
+    assert machine.host.path(keys[0]).exists()
+
+
 def test_the_commands_of_the_readme_install_the_site(fresh: Machine, site: Site) -> None:
     commands = code_block("postseal apply")
     stubs = f'postseal() {{ "{fresh.program}" "$@"; }}\nsystemctl() {{ echo systemctl "$@"; }}\n'
