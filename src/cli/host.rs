@@ -34,11 +34,13 @@ pub(super) fn plan(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> Re
     let failed = warnings.iter().any(|finding| finding.severity == Severity::Error);
     let mut text = steps(&machine, &installation);
     let effects = installation.effects().into_iter().map(|effect| effect.command(host.platform.layout()));
-    let then: Vec<String> = effects.collect();
+    // What a killed run made due, `apply` will tell too.
+    let due = store.ledger().due(&host.name, machine.root())?;
+    let then = in_order(&due.into_iter().chain(effects).collect(), host);
     text.extend(then.iter().map(|command| format!("then: {command}\n")));
     text.push_str(&installation.summary());
     text.push('\n');
-    let exit_code = if installation.is_done() && !failed { 0 } else { DIFFERS };
+    let exit_code = if installation.is_done() && then.is_empty() && !failed { 0 } else { DIFFERS };
     let report =
         Report { exit_code, foreign: true, ..Report::fine(text, to_json(&machine, &installation, host, &then)) };
     Ok(report.warn(&warnings).warn(&hindrances(&installation)))
@@ -71,7 +73,7 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
     record(env, &mut store, &machine, host, &installation)?;
     staging.switch(&verdict.smtpd_order).map_err(half_way)?;
     // An earlier run may have been killed before it said what it had made due.
-    let due = in_order(&store.ledger().due(&host.name, machine.root())?, host);
+    let due = in_order(&store.ledger().due(&host.name, machine.root())?.into_iter().collect(), host);
     // What is said twice does no harm, and the files are in place whatever becomes of the ledger now.
     let _ = store.transact(|ledger| ledger.forget_due(&host.name, machine.root()));
     for note in &verdict.notes {
@@ -79,11 +81,13 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
     }
     text.push_str(&done(&machine, &installation, host));
     text.extend(due.iter().map(|command| format!("now: {command}\n")));
+    let told: String = due.iter().map(|command| format!("; now: {command}")).collect();
     let mut json = to_json(&machine, &installation, host, &due);
     if let Some(json) = json.as_object_mut() {
         json.insert("notes".to_owned(), json!(verdict.notes));
     }
-    Ok(Report::fine(text, json).warn(&warnings).done(format!("{} is installed", host.name)))
+    let report = Report::fine(text, json).warn(&warnings);
+    Ok(report.done(format!("{} is installed on {}{told}", host.name, machine.root())))
 }
 
 /// As root, orders are taken from a site that nobody else can write.
@@ -147,7 +151,9 @@ fn compare(
         // What was rendered there before is the administrator's now: without it smtpd does not start.
         choices.keep.insert(host.platform.layout().smtpd_conf.into());
     }
-    Ok(Installation::new(wanted, found, &installed, &choices))
+    let installation = Installation::new(wanted, found, &installed, &choices);
+    machine.refuse_missing_packages(&installation)?;
+    Ok(installation)
 }
 
 fn facts<'a>(env: &dyn Env, wanted: &'a Wanted, inventory: &'a Inventory) -> Facts<'a> {
@@ -282,10 +288,10 @@ fn detail(machine: &Machine<'_>, step: &Step) -> String {
 }
 
 /// Puts commands into the order in which they are run: Rspamd signs before OpenSMTPD sends, and a start reads the tables too.
-fn in_order(commands: &[String], host: &Host) -> Vec<String> {
+fn in_order(commands: &BTreeSet<String>, host: &Host) -> Vec<String> {
     let layout = host.platform.layout();
     let restarts = [layout.restart_rspamd, layout.restart_smtpd];
-    let found = restarts.into_iter().filter(|restart| commands.iter().any(|command| command == restart));
+    let found = restarts.into_iter().filter(|restart| commands.contains(*restart));
     let mut ordered: Vec<String> = found.map(str::to_owned).collect();
     if !ordered.iter().any(|command| command == layout.restart_smtpd) {
         ordered.extend(commands.iter().filter(|command| command.starts_with("smtpctl ")).cloned());

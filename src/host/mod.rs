@@ -151,6 +151,11 @@ impl<'a> Machine<'a> {
         format!("{}:{}", self.accounts.user_name(user), self.accounts.group_name(group))
     }
 
+    /// Refuses a host on which a directory is missing that a daemon's package brings.
+    pub fn refuse_missing_packages(&self, installation: &Installation) -> Result<(), HostError> {
+        self.directories(installation).map(|_| ())
+    }
+
     /// Returns the directories that must be made: those of the tree, and what lies above a file and is missing.
     ///
     /// A directory that a daemon's package brings is not made here, for its owner and mode are the package's to choose.

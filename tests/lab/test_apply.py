@@ -170,6 +170,31 @@ def test_apply_does_what_plan_printed(machine: Machine) -> None:
     assert machine.plan().code == 0
 
 
+def test_plan_tells_what_an_interrupted_apply_left_to_be_told(machine: Machine) -> None:
+    # What one that was killed between its last change and its report leaves.
+    told = ["smtpctl update table credentials"]
+    statement = f"INSERT INTO due VALUES ('{HOST}', '/', '{told[0]}')"
+    script = f"import sqlite3; sqlite3.connect('{SITE}/state/ledger.sqlite', isolation_level=None).execute({statement!r})"
+    machine.host.run("/usr/bin/python3", "-c", script)
+    planned = machine.plan()
+    assert (planned.code, planned.steps, planned.told) == (1, {}, told)
+    assert machine.apply().told == told
+    assert (machine.plan().code, machine.plan().told) == (0, [])
+
+
+def test_where_the_report_of_apply_is_lost_its_message_says_what_to_restart(machine: Machine) -> None:
+    machine.run("user", "add", "dora@example.com")
+    done = machine.host.run("sh", "-c", f"{machine.program} apply --site {SITE} >/dev/full", check=False)
+    assert done.returncode == 3
+    assert f"{HOST} is installed on /; now: systemctl restart opensmtpd" in done.stderr
+
+
+def test_plan_fails_as_apply_does_where_a_package_is_missing(fresh: Machine) -> None:
+    fresh.host.run("rm", "-r", "/var/lib/rspamd")
+    planned, done = fresh.plan("--adopt", SMTPD_CONF), fresh.apply("--adopt", SMTPD_CONF)
+    assert (planned.code, planned.codes) == (done.code, done.codes) == (3, ["not-installed"])
+
+
 def test_plan_writes_nothing_and_shows_no_secret(machine: Machine) -> None:
     machine.run("user", "passwd", "alice@example.com")
     before = machine.state()
