@@ -1,5 +1,7 @@
 //! An open site: its settings, its ledger, its templates, and what follows from them.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -57,14 +59,45 @@ pub(super) const RENDERED: &str = "a template of yours copies a secret into a pu
 /// Refuses public files that hold a secret: a private key, a hash, or anything that the store keeps, as it is, in hexadecimal
 /// or in base64.
 pub(super) fn refuse_secrets(files: &Files, store: Option<&Store>, help: &str) -> Result<(), Failure> {
-    let stored = store.map(Store::secret_texts).transpose()?.unwrap_or_default();
-    let holds = |text: &str| {
-        let kept = |secret: &Secret| secret.expose_str().is_some_and(|secret| text.contains(secret));
-        plan::holds_secret(text) || stored.iter().any(kept)
-    };
+    let stored = Kept::new(store.map(Store::secret_texts).transpose()?.unwrap_or_default());
+    let holds = |text: &str| plan::holds_secret(text) || stored.stands_in(text.as_bytes());
     let Some((path, _)) = files.iter().find(|(_, text)| holds(text)) else { return Ok(()) };
     let message = format!("`{}` holds a private key, a password or its hash", visible(path.as_str()));
     Err(Failure::secret("secret-in-golden", message, help))
+}
+
+/// How many octets of a secret are looked up at once; [`Store::secret_texts`] returns none that is shorter.
+const BEGIN: usize = 8;
+
+/// What a site keeps secret, so that a text is searched for all of it in one pass: a provider's site has thousands of passwords
+/// and megabytes of zones. Of the beginnings only a keyed hash is kept beside the secrets, which are wiped.
+struct Kept {
+    hasher: RandomState,
+    beginnings: HashMap<u64, Vec<Secret>>,
+}
+
+impl Kept {
+    fn new(secrets: Vec<Secret>) -> Self {
+        let mut kept = Self { hasher: RandomState::new(), beginnings: HashMap::new() };
+        for secret in secrets {
+            if let Some(begin) = secret.expose().get(..BEGIN) {
+                let begin = kept.hasher.hash_one(begin);
+                kept.beginnings.entry(begin).or_default().push(secret);
+            }
+        }
+        kept
+    }
+
+    fn stands_in(&self, text: &[u8]) -> bool {
+        if self.beginnings.is_empty() {
+            return false;
+        }
+        text.windows(BEGIN).enumerate().any(|(at, begin)| {
+            let here = || text.get(at..).unwrap_or_default();
+            let candidates = self.beginnings.get(&self.hasher.hash_one(begin));
+            candidates.is_some_and(|secrets| secrets.iter().any(|secret| here().starts_with(secret.expose())))
+        })
+    }
 }
 
 fn templates(directory: &SiteDir) -> Result<Vec<(String, String)>, Failure> {
@@ -124,4 +157,32 @@ pub(super) fn refresh(wanted: &Wanted, store: &Writer) -> Result<bool, Failure> 
 /// Returns the path of something in the site, as the user would write it.
 pub(super) fn shown(store: &Store, name: &str) -> Utf8PathBuf {
     store.site().path(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_secret_is_found_wherever_it_stands_and_nothing_like_it() {
+        let secrets = ["MIGHAgEAone", "MIGHAgEAtwo", "correct horse"].map(|text| Secret::from(text.to_owned()));
+        let kept = Kept::new(secrets.into());
+        for text in ["MIGHAgEAtwo", "x MIGHAgEAone\n", "\u{e4}correct horse"] {
+            assert!(kept.stands_in(text.as_bytes()), "{text}");
+        }
+        for text in ["", "MIGHAgEA", "MIGHAgEAthree", "correct hors", "orrect horse"] {
+            assert!(!kept.stands_in(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn many_secrets_and_much_text_take_no_product_of_both() {
+        let secrets = (0..20_000).map(|number| Secret::from(format!("MIGHAgEAMBMGByqGSM49AgEG{number:08}")));
+        let kept = Kept::new(secrets.collect());
+        let text = "example.com. 3600 IN TXT \"v=spf1 mx ~all\"\n".repeat(50_000);
+        let begun = std::time::Instant::now();
+        assert!(!kept.stands_in(text.as_bytes()));
+        // One after the other they take minutes.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+    }
 }
