@@ -77,6 +77,26 @@ fn openssl_reads_the_key_and_three_certificates() {
 }
 
 #[test]
+fn openssl_sees_every_derivation_iterated_as_was_asked_for() {
+    if !have("openssl") {
+        return;
+    }
+    let (at, site, key) = (tempfile::tempdir().unwrap(), Site::new(), generate(KeyKind::P256).unwrap());
+    let (made, _) = site.client("alice@example.com", &key, 10);
+    let bundle = Bundle { key: &key, leaf: &made.leaf, chain: &[&made.issuing, &site.ca], friendly_name: NICKNAME };
+    for protection in [Protection::Modern, Protection::Apple] {
+        let (password, salts) = (Secret::from(PASSWORD.to_owned()), BundleSalts::from_random([7; 72]));
+        let file = bundle.encode_iterated(protection, &password, &salts, 2048).unwrap();
+        put(at.path(), "bundle.p12", file.expose());
+        let pass = format!("pass:{PASSWORD}");
+        let arguments = ["pkcs12", "-in", "bundle.p12", "-passin", &pass, "-nodes", "-info", "-legacy"];
+        let text = succeed(at.path(), "openssl", &arguments);
+        // MAC, key and certificates.
+        assert_eq!(text.matches("Iteration 2048").count(), 3, "{protection:?}: {text}");
+    }
+}
+
+#[test]
 fn nss_imports_the_certificate_under_its_nickname_with_its_key() {
     import_into_nss(None);
 }

@@ -10,7 +10,9 @@ use cbc::cipher::{BlockModeEncrypt as _, KeyIvInit as _};
 use pkcs8::der::Encode as _;
 use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::pkcs5::pbes2::Parameters;
-use ring::{digest, hmac};
+use ring::hmac;
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::der::{bmp_string, element, explicit0, integer, null, object_identifier, octets, sequence, set};
@@ -19,12 +21,15 @@ use crate::keys::PrivateKey;
 use crate::names::shown;
 use crate::secret::Secret;
 
-/// The iterations of every derivation in a bundle.
+/// The iterations of every derivation in a bundle, if nobody asks for others.
 ///
 /// A bundle's password is made by postseal, of 100 random bits or more, so that stretching adds nothing that a guesser would
 /// notice: 10,000 keeps thousands of bundles within seconds, and 600,000 would cost a quarter of a second for each.
 /// (Of MAC and encryption the cheaper one bounds a guess; both have the same count.)
 pub const ITERATIONS: u32 = 10_000;
+
+/// The fewest iterations (RFC 8018 §4.2).
+pub const MINIMUM_ITERATIONS: u32 = 1_000;
 
 /// The octets that [`BundleSalts`] are cut from.
 pub const SALT_OCTETS: usize = 72;
@@ -91,7 +96,22 @@ impl Bundle<'_> {
     /// [`PkiError::Name`] for a friendly name outside the Basic Multilingual Plane, or with control characters.
     /// [`PkiError::ForeignKey`] if key and certificate are no pair.
     pub fn encode(&self, protection: Protection, password: &Secret, salts: &BundleSalts) -> Result<Secret, PkiError> {
-        let password = Password::new(password)?;
+        self.encode_iterated(protection, password, salts, ITERATIONS)
+    }
+
+    /// Returns the bundle as a .p12 file whose derivations are all iterated so often, as other programs do: OpenSSL 2,048
+    /// times, NSS 600,000 times.
+    ///
+    /// # Errors
+    /// As [`Self::encode`]; [`PkiError::Iterations`] below [`MINIMUM_ITERATIONS`].
+    pub fn encode_iterated(
+        &self,
+        protection: Protection,
+        password: &Secret,
+        salts: &BundleSalts,
+        iterations: u32,
+    ) -> Result<Secret, PkiError> {
+        let password = Password::new(password, iterations)?;
         check_name(self.friendly_name)?;
         if !self.leaf.belongs_to(self.key) {
             return Err(PkiError::ForeignKey(self.leaf.facts().subject.clone()));
@@ -166,21 +186,26 @@ fn check_name(name: &str) -> Result<(), PkiError> {
     )))
 }
 
-/// A password in the two forms that a bundle needs: as it is, for PBES2, and as a BMPString with a final zero (RFC 7292 §B.1).
+/// A password in the two forms that a bundle needs: as it is, for PBES2, and as a BMPString with a final zero (RFC 7292 §B.1);
+/// and how often what is derived from it is iterated.
 struct Password {
     ascii: Secret,
     bmp: Secret,
+    iterations: u32,
 }
 
 impl Password {
-    fn new(password: &Secret) -> Result<Self, PkiError> {
+    fn new(password: &Secret, iterations: u32) -> Result<Self, PkiError> {
+        if iterations < MINIMUM_ITERATIONS {
+            return Err(PkiError::Iterations(iterations));
+        }
         let ascii = password.expose();
         if ascii.is_empty() || !ascii.iter().all(|octet| (0x20..0x7f).contains(octet)) {
             return Err(PkiError::Password);
         }
         let mut bmp = Vec::with_capacity(2 * ascii.len() + 2);
         ascii.iter().chain(&[0]).for_each(|octet| bmp.extend_from_slice(&[0, *octet]));
-        Ok(Self { ascii: password.clone(), bmp: Secret::new(bmp) })
+        Ok(Self { ascii: password.clone(), bmp: Secret::new(bmp), iterations })
     }
 }
 
@@ -199,12 +224,12 @@ impl Protection {
             Self::Apple => {
                 let (salt, _) = salt.split_at(8);
                 let encrypted = triple_des(&mut buffer, clear.len(), password, salt)?.to_vec();
-                let parameters = sequence(&[&octets(salt), &integer(ITERATIONS)]);
+                let parameters = sequence(&[&octets(salt), &integer(password.iterations)]);
                 Ok((sequence(&[&object_identifier(SHA_AND_3DES), &parameters]), encrypted))
             }
             Self::Modern => {
                 let writing = |error: &dyn std::fmt::Display| PkiError::Writing(error.to_string());
-                let scheme = Parameters::generate_pbkdf2_sha256_aes256cbc(ITERATIONS, &salt, iv)
+                let scheme = Parameters::generate_pbkdf2_sha256_aes256cbc(password.iterations, &salt, iv)
                     .map_err(|error| writing(&error))?;
                 let encrypted = scheme
                     .encrypt_in_place(password.ascii.expose(), &mut buffer, clear.len())
@@ -218,8 +243,8 @@ impl Protection {
 
 /// Encrypts the first octets of the buffer in place, as RFC 7292 appendix C says.
 fn triple_des<'b>(buffer: &'b mut [u8], length: usize, password: &Password, salt: &[u8]) -> Result<&'b [u8], PkiError> {
-    let key = derive(SHA1_HASH, Purpose::Key, password, salt, 24);
-    let iv = derive(SHA1_HASH, Purpose::InitialVector, password, salt, 8);
+    let key = derive::<Sha1>(Purpose::Key, password, salt, 24);
+    let iv = derive::<Sha1>(Purpose::InitialVector, password, salt, 8);
     let cipher = cbc::Encryptor::<des::TdesEde3>::new_from_slices(&key, &iv);
     let cipher = cipher.map_err(|error| PkiError::Writing(error.to_string()))?;
     cipher.encrypt_padded::<Pkcs7>(buffer, length).map_err(|_| PkiError::Writing("padding".to_owned()))
@@ -227,14 +252,15 @@ fn triple_des<'b>(buffer: &'b mut [u8], length: usize, password: &Password, salt
 
 /// Returns the MacData over the authenticated safe. The salt has 8 octets: macOS refuses 16.
 fn mac(protection: Protection, password: &Password, salt: [u8; 8], contents: &[u8]) -> Vec<u8> {
-    let (hash, name, algorithm) = match protection {
-        Protection::Apple => (SHA1_HASH, SHA1, hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY),
-        Protection::Modern => (SHA256_HASH, SHA256, hmac::HMAC_SHA256),
+    let (key, name, algorithm) = match protection {
+        Protection::Apple => {
+            (derive::<Sha1>(Purpose::Mac, password, &salt, 20), SHA1, hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY)
+        }
+        Protection::Modern => (derive::<Sha256>(Purpose::Mac, password, &salt, 32), SHA256, hmac::HMAC_SHA256),
     };
-    let key = derive(hash, Purpose::Mac, password, &salt, hash.output_len());
     let tag = hmac::sign(&hmac::Key::new(algorithm, &key), contents);
     let digest_info = sequence(&[&sequence(&[&object_identifier(name), &null()]), &octets(tag.as_ref())]);
-    sequence(&[&digest_info, &octets(&salt), &integer(ITERATIONS)])
+    sequence(&[&digest_info, &octets(&salt), &integer(password.iterations)])
 }
 
 /// What octets are derived for: the ID of RFC 7292 §B.3.
@@ -245,51 +271,33 @@ enum Purpose {
     Mac = 3,
 }
 
-const SHA1_HASH: &digest::Algorithm = &digest::SHA1_FOR_LEGACY_USE_ONLY;
-const SHA256_HASH: &digest::Algorithm = &digest::SHA256;
+/// The octets of a block of SHA-1 and of SHA-256.
+const BLOCK: usize = 64;
 
 /// Derives octets from the password (RFC 7292 §B.2, whose letters are used here).
-fn derive(
-    hash: &'static digest::Algorithm,
-    purpose: Purpose,
-    password: &Password,
-    salt: &[u8],
-    length: usize,
-) -> Zeroizing<Vec<u8>> {
-    derive_iterated(hash, purpose, password.bmp.expose(), salt, ITERATIONS, length)
-}
+///
+/// Not by ring, whose SHA-1 uses no instructions made for it, and which takes twice as long for one block of SHA-256.
+fn derive<Hash: Digest>(purpose: Purpose, password: &Password, salt: &[u8], length: usize) -> Zeroizing<Vec<u8>> {
+    let bmp = password.bmp.expose();
+    let mut i = Zeroizing::new(Vec::with_capacity(filled(salt) + filled(bmp)));
+    i.extend(salt.iter().cycle().take(filled(salt)));
+    i.extend(bmp.iter().cycle().take(filled(bmp)));
 
-fn derive_iterated(
-    hash: &'static digest::Algorithm,
-    purpose: Purpose,
-    password: &[u8],
-    salt: &[u8],
-    iterations: u32,
-    length: usize,
-) -> Zeroizing<Vec<u8>> {
-    let v = hash.block_len();
-    let diversifier = vec![purpose as u8; v];
-    let mut i = Zeroizing::new(Vec::with_capacity(filled(salt, v) + filled(password, v)));
-    i.extend(salt.iter().cycle().take(filled(salt, v)));
-    i.extend(password.iter().cycle().take(filled(password, v)));
-
-    let mut out = Zeroizing::new(Vec::with_capacity(length + hash.output_len()));
+    let mut out = Zeroizing::new(Vec::with_capacity(length + <Hash as Digest>::output_size()));
     while out.len() < length {
-        let mut context = digest::Context::new(hash);
-        context.update(&diversifier);
-        context.update(&i);
-        let a = (1..iterations).fold(context.finish(), |a, _| digest::digest(hash, a.as_ref()));
-        out.extend_from_slice(a.as_ref());
-        let b = Zeroizing::new(a.as_ref().iter().copied().cycle().take(v).collect::<Vec<u8>>());
-        i.chunks_mut(v).for_each(|block| add_with_one(block, &b));
+        let first = Hash::new().chain_update([purpose as u8; BLOCK]).chain_update(&*i).finalize();
+        let a = (1..password.iterations).fold(first, |a, _| Hash::digest(a));
+        out.extend_from_slice(&a);
+        let b = Zeroizing::new(a.iter().copied().cycle().take(BLOCK).collect::<Vec<u8>>());
+        i.chunks_mut(BLOCK).for_each(|block| add_with_one(block, &b));
     }
     out.truncate(length);
     out
 }
 
 /// The length of the octets when they are repeated to whole blocks.
-fn filled(octets: &[u8], block: usize) -> usize {
-    octets.len().div_ceil(block) * block
+fn filled(octets: &[u8]) -> usize {
+    octets.len().div_ceil(BLOCK) * BLOCK
 }
 
 /// Sets the block to block + b + 1, as big-endian numbers, without the carry out.
@@ -308,9 +316,10 @@ mod tests {
     use crate::names::{hex, unhex};
 
     fn derived(purpose: Purpose, password: &str, salt: &str, iterations: u32, length: usize) -> String {
-        let password = Password::new(&Secret::from(password.to_owned())).unwrap();
-        let salt = unhex(salt).unwrap();
-        hex(&derive_iterated(SHA1_HASH, purpose, password.bmp.expose(), &salt, iterations, length))
+        let password = Password::new(&Secret::from(password.to_owned()), ITERATIONS).unwrap();
+        // A vector of one iteration is less than is let in.
+        let password = Password { iterations, ..password };
+        hex(&derive::<Sha1>(purpose, &password, &unhex(salt).unwrap(), length))
     }
 
     #[test]
@@ -327,8 +336,15 @@ mod tests {
     #[test]
     fn passwords_are_printable_ascii() {
         for bad in ["", "pässword", "tab\t", "\u{1f600}"] {
-            assert_eq!(Password::new(&Secret::from(bad.to_owned())).err(), Some(PkiError::Password), "{bad:?}");
+            let refused = Password::new(&Secret::from(bad.to_owned()), ITERATIONS);
+            assert_eq!(refused.err(), Some(PkiError::Password), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn too_few_iterations_are_refused() {
+        let with = |iterations| Password::new(&Secret::from("secret".to_owned()), iterations).err();
+        assert_eq!((with(999), with(1_000)), (Some(PkiError::Iterations(999)), None));
     }
 
     #[test]

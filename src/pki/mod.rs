@@ -31,6 +31,9 @@ pub enum PkiError {
     /// A certificate and a key that were given as a pair are none.
     #[error("the private key does not belong to the certificate of `{0}`")]
     ForeignKey(String),
+    /// Too few iterations for a bundle.
+    #[error("a .p12 file's keys are derived with {minimum} iterations or more, not {0}", minimum = bundle::MINIMUM_ITERATIONS)]
+    Iterations(u32),
     /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
