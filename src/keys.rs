@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -95,6 +96,13 @@ const MOST_ITERATIONS: u32 = 10_000_000;
 /// id-ecPublicKey and the curve P-256 (RFC 5480 §2.1.1).
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256_CURVE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+/// The SubjectPublicKeyInfo of a P-256 key up to its point, which is not compressed (RFC 5480 §2).
+const P256_SPKI: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
+    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+/// What stands before the point at the end of an ECPrivateKey: `[1]` with a BIT STRING (RFC 5915 §3).
+const P256_PUBLIC: [u8; 5] = [0xa1, 0x44, 0x03, 0x42, 0x00];
 /// rsaEncryption (RFC 8017 §A.1).
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
@@ -117,11 +125,17 @@ impl PublicKey {
     }
 }
 
-/// A private key that can sign certificates, as PKCS#8 DER (RFC 5208).
+/// A private key that can sign certificates, as PKCS#8 DER (RFC 5208); a clone shares it.
 #[derive(Clone)]
 pub struct PrivateKey {
     public: PublicKey,
+    private: Arc<Private>,
+}
+
+struct Private {
     pkcs8: Secret,
+    /// What the key signs with, once it was needed: most of a user's keys never sign here.
+    signer: OnceLock<Signer>,
 }
 
 /// Shows the kind only.
@@ -137,9 +151,21 @@ impl PrivateKey {
     /// # Errors
     /// [`KeyError::Malformed`] if it cannot sign, [`KeyError::UnusableKind`] if it is of another kind or size.
     pub fn from_pkcs8_der(pkcs8: Secret) -> Result<Self, KeyError> {
-        let spki = spki_of(&pkcs8)?;
+        let signer = signer_of(&pkcs8)?;
+        let spki = signer.subject_public_key_info();
         let kind = kind_of(&spki)?;
-        Ok(Self { public: PublicKey { kind, spki }, pkcs8 })
+        let private = Private { pkcs8, signer: OnceLock::from(signer) };
+        Ok(Self { public: PublicKey { kind, spki }, private: Arc::new(private) })
+    }
+
+    /// Takes over a P-256 key that ring made just now, without another multiplication for its public half, if that stands
+    /// where ring writes it.
+    fn from_ring(pkcs8: Secret) -> Result<Self, KeyError> {
+        let public = pkcs8.expose().split_last_chunk::<65>().filter(|(before, _)| before.ends_with(&P256_PUBLIC));
+        let Some((_, point)) = public else { return Self::from_pkcs8_der(pkcs8) };
+        let spki = [P256_SPKI.as_slice(), point].concat();
+        let private = Private { pkcs8, signer: OnceLock::new() };
+        Ok(Self { public: PublicKey { kind: KeyKind::P256, spki }, private: Arc::new(private) })
     }
 
     /// Reads the first unencrypted private key of a PEM text.
@@ -152,7 +178,7 @@ impl PrivateKey {
 
     /// Returns the key as an unencrypted `PRIVATE KEY` in PEM.
     pub fn to_pem(&self) -> Secret {
-        encode_pem("PRIVATE KEY", self.pkcs8.expose()).into()
+        encode_pem("PRIVATE KEY", self.expose_pkcs8()).into()
     }
 
     /// Returns the kind.
@@ -177,7 +203,7 @@ impl PrivateKey {
 
     /// Returns the PKCS#8 DER for the one use that needs it.
     pub fn expose_pkcs8(&self) -> &[u8] {
-        self.pkcs8.expose()
+        self.private.pkcs8.expose()
     }
 
     /// Returns the key as an `ENCRYPTED PRIVATE KEY` in PEM: PBES2 with PBKDF2-HMAC-SHA256 and AES-256-CBC (RFC 8018 §6.2),
@@ -229,8 +255,15 @@ impl PrivateKey {
     }
 
     /// Returns what rcgen signs with.
-    pub(crate) fn signer(&self) -> Result<Signer, KeyError> {
-        signer_of(&self.pkcs8)
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`] if it cannot sign, which cannot happen for a key that was read or made.
+    pub(crate) fn signer(&self) -> Result<&Signer, KeyError> {
+        let Private { pkcs8, signer } = &*self.private;
+        match signer.get() {
+            Some(signer) => Ok(signer),
+            None => signer_of(pkcs8).map(|made| signer.get_or_init(|| made)),
+        }
     }
 }
 
@@ -300,7 +333,7 @@ pub fn generate(kind: KeyKind) -> Result<PrivateKey, KeyError> {
             let algorithm = &ring::signature::ECDSA_P256_SHA256_ASN1_SIGNING;
             let document = ring::signature::EcdsaKeyPair::generate_pkcs8(algorithm, &ring::rand::SystemRandom::new())
                 .map_err(|_| KeyError::NoRandomness)?;
-            return PrivateKey::from_pkcs8_der(Secret::new(document.as_ref().to_vec()));
+            return PrivateKey::from_ring(Secret::new(document.as_ref().to_vec()));
         }
         KeyKind::Rsa2048 => 2048,
         KeyKind::Rsa3072 => 3072,

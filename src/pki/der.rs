@@ -2,6 +2,7 @@
 
 /// Tags, class and form included.
 pub(super) const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
 const NULL: u8 = 0x05;
 const OBJECT_IDENTIFIER: u8 = 0x06;
@@ -45,6 +46,11 @@ pub(super) fn set(elements: &[&[u8]]) -> Vec<u8> {
 /// An OCTET STRING.
 pub(super) fn octets(content: &[u8]) -> Vec<u8> {
     element(OCTET_STRING, &[content])
+}
+
+/// A BIT STRING of whole octets.
+pub(super) fn bits(content: &[u8]) -> Vec<u8> {
+    element(BIT_STRING, &[&[0], content])
 }
 
 /// NULL.

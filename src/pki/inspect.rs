@@ -146,6 +146,10 @@ impl Facts {
         if !rest.is_empty() {
             return Err(unreadable(&"octets follow its end"));
         }
+        // RFC 5280 §4.1.1.2.
+        if parsed.signature_algorithm != parsed.tbs_certificate.signature {
+            return Err(unreadable(&"it names two signature algorithms"));
+        }
         let mut facts = Self {
             subject: name(parsed.subject()),
             subject_raw: parsed.subject().as_raw().to_vec(),
@@ -294,6 +298,21 @@ mod tests {
     fn garbage_is_no_certificate() {
         assert!(matches!(Certificate::from_der(vec![0x30, 0x03, 1, 2, 3]), Err(PkiError::Certificate(_))));
         assert!(matches!(Certificate::from_pem("hello"), Err(PkiError::Certificate(_))));
+    }
+
+    #[test]
+    fn a_certificate_that_names_two_signature_algorithms_is_refused() {
+        let key = crate::keys::generate(crate::keys::KeyKind::P256).unwrap();
+        let serial = crate::names::Serial::from_random([1; 16]);
+        let now = time::macros::datetime!(2026-11-24 10:00 UTC);
+        let twin = crate::pki::issue::placeholder_twin(key, serial, now).unwrap();
+        // ecdsa-with-SHA256, first in what is signed and then beside the signature.
+        let sha256 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+        let at = twin.der().windows(8).rposition(|part| part == sha256).unwrap();
+        let mut der = twin.der().to_vec();
+        der[at + 7] = 0x03;
+        let refused = Certificate::from_der(der).err();
+        assert_eq!(refused, Some(PkiError::Certificate("it names two signature algorithms".to_owned())));
     }
 
     proptest::proptest! {

@@ -3,19 +3,22 @@
 //! rcgen has traps (a serial that repeats, names that it drops from an imported CA, leaves without key identifiers), so every
 //! certificate is read back and compared with what was asked before anyone sees it.
 
+use std::cell::OnceCell;
+
 use rcgen::string::{Ia5String, PrintableString};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, Issuer, SanType, SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
 
+use super::der::{bits, null, object_identifier, sequence};
 use super::inspect::Role;
 use super::profile::{
     BACKDATED, CLIENT, ISSUING_CA, MAXIMUM_DOMAINS, Profile, SERVER, SITE_CA, Scope, issuing_constraints,
     site_constraints,
 };
 use super::{Certificate, PkiError};
-use crate::keys::{PrivateKey, PublicKey};
+use crate::keys::{KeyKind, PrivateKey, PublicKey, Signer};
 use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial, shown};
 
 /// The object identifier of the attribute serialNumber (X.520).
@@ -306,10 +309,58 @@ fn ia5(text: &str) -> Result<Ia5String, PkiError> {
     Ok(Ia5String::try_from(text)?)
 }
 
+// What a signature is said to be made with (RFC 5758 §3.2, RFC 4055 §5), as encoded.
+const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+const SHA256_WITH_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b];
+
+/// A key that remembers what it signed. A certificate that consists of exactly that is signed by the key: to verify each
+/// signature would say no more, and take longer than all that `issue` does besides.
+struct Witness<'k> {
+    key: &'k PrivateKey,
+    signer: &'k Signer,
+    /// The octets that were signed first, and their signature.
+    signed: OnceCell<(Vec<u8>, Vec<u8>)>,
+}
+
+impl<'k> Witness<'k> {
+    fn new(key: &'k PrivateKey) -> Result<Self, PkiError> {
+        Ok(Self { key, signer: key.signer()?, signed: OnceCell::new() })
+    }
+
+    /// Tells whether the certificate is what was signed, the name of the algorithm, and the signature, and nothing else.
+    fn signed(&self, certificate: &Certificate) -> bool {
+        let algorithm = match self.key.kind() {
+            KeyKind::P256 => sequence(&[&object_identifier(ECDSA_WITH_SHA256)]),
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 => sequence(&[&object_identifier(SHA256_WITH_RSA), &null()]),
+        };
+        let whole = |(octets, signature): &(Vec<u8>, Vec<u8>)| sequence(&[octets, &algorithm, &bits(signature)]);
+        self.signed.get().is_some_and(|signed| certificate.der() == whole(signed))
+    }
+}
+
+impl rcgen::PublicKeyData for Witness<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.signer.der_bytes()
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        self.signer.algorithm()
+    }
+}
+
+impl rcgen::SigningKey for Witness<'_> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature = self.signer.sign(message)?;
+        // A second signature would stand in a certificate that then is found to be another.
+        let _ = self.signed.set((message.to_vec(), signature.clone()));
+        Ok(signature)
+    }
+}
+
 fn self_signed(params: &CertificateParams, key: &PrivateKey, serial: Serial) -> Result<Certificate, PkiError> {
-    let der = params.self_signed(&key.signer()?)?.der().to_vec();
-    let certificate = Certificate::from_der(der)?;
-    compare(&certificate, &certificate, params, key.public(), serial)?;
+    let witness = Witness::new(key)?;
+    let certificate = Certificate::from_der(params.self_signed(&witness)?.der().to_vec())?;
+    compare(&certificate, &certificate, &witness, params, key.public(), serial)?;
     Ok(certificate)
 }
 
@@ -320,16 +371,18 @@ fn signed(
     serial: Serial,
 ) -> Result<Certificate, PkiError> {
     let subject_key = rcgen::SubjectPublicKeyInfo::from_der(key.spki_der())?;
-    let issuer = Issuer::from_ca_cert_der(&authority.certificate.der().into(), authority.key.signer()?)?;
+    let witness = Witness::new(authority.key)?;
+    let issuer = Issuer::from_ca_cert_der(&authority.certificate.der().into(), &witness)?;
     let certificate = Certificate::from_der(params.signed_by(&subject_key, &issuer)?.der().to_vec())?;
-    compare(&certificate, authority.certificate, params, key, serial)?;
+    compare(&certificate, authority.certificate, &witness, params, key, serial)?;
     Ok(certificate)
 }
 
-/// Compares a new certificate with what was asked for and with the CA that signed it.
+/// Compares a new certificate with what was asked for, with the CA that signed it, and with what the CA's key signed.
 fn compare(
     certificate: &Certificate,
     authority: &Certificate,
+    witness: &Witness<'_>,
     params: &CertificateParams,
     key: &PublicKey,
     serial: Serial,
@@ -350,7 +403,8 @@ fn compare(
         (facts.authority_key_id.is_none(), "no authority key identifier"),
         (facts.authority_key_id != ca.subject_key_id, "the key identifier of another authority"),
         (facts.permitted.is_empty() != params.name_constraints.is_none(), "other name constraints"),
-        (!certificate.is_signed_by(authority), "a signature that does not verify"),
+        (!authority.belongs_to(witness.key), "the key of another authority"),
+        (!witness.signed(certificate), "other octets than were signed"),
     ];
     match differs.into_iter().find(|(differs, _)| *differs) {
         Some((_, what)) => Err(PkiError::Unexpected { subject: facts.subject.clone(), what }),
@@ -463,6 +517,32 @@ mod tests {
         assert_eq!(made.leaf.facts().key_usage, "Digital Signature, Key Encipherment");
         assert_eq!(made.leaf.facts().key, "RSA 2048");
         assert!(made.leaf.belongs_to(&rsa));
+    }
+
+    #[test]
+    fn a_certificate_is_what_its_authority_signed_and_nothing_else() {
+        for key in [key(), generate(KeyKind::Rsa2048).unwrap()] {
+            let ca = site(&key);
+            let leaf_key = self::key();
+            let made = pinned("a@example.com", leaf_key.public(), &Authority::new(&ca, &key).unwrap(), None).unwrap();
+            assert!(ca.is_signed_by(&ca) && made.issuing.is_signed_by(&ca), "{}", key.kind());
+            assert!(made.twin.is_signed_by(&made.twin) && made.leaf.is_signed_by(&made.issuing), "{}", key.kind());
+        }
+        let key = key();
+        let params = issuing_params(
+            Scope::Mailbox(&"a@example.com".parse().unwrap()),
+            key.public(),
+            serial(1),
+            Validity::from_now(NOW, Duration::days(1)),
+        );
+        let witness = Witness::new(&key).unwrap();
+        let made = Certificate::from_der(params.self_signed(&witness).unwrap().der().to_vec()).unwrap();
+        assert!(witness.signed(&made));
+        // The same octets signed again, and nothing signed.
+        let other = Witness::new(&key).unwrap();
+        assert!(!other.signed(&made));
+        let again = Certificate::from_der(params.self_signed(&other).unwrap().der().to_vec()).unwrap();
+        assert!(!witness.signed(&again) && other.signed(&again));
     }
 
     #[test]
