@@ -68,6 +68,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("template-unknown", "a file in templates/ stands in for no template"),
     ("template-unquoted", "a template writes a value as it is"),
     ("trust-list", "the list of who is admitted is empty or holds what it must not"),
+    ("trust-list-long", "more certificates are live than a server can name to its clients"),
     ("unjudged", "Rspamd does not tell whether it would sign"),
     ("unreadable", "a file on the host may not be read"),
     ("unsigned", "Rspamd would not sign with a key of the site"),

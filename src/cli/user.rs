@@ -9,11 +9,12 @@ use crate::cli::make::{self, ClientOrder, SiteCa};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::cli::show::day;
-use crate::diag::did_you_mean;
+use crate::diag::{Diagnostic, Severity, did_you_mean};
 use crate::env::Env;
 use crate::inventory::{CertificateStatus, ClientCertificate, Inventory};
 use crate::names::{DeviceName, MailAddress, Serial};
 use crate::password;
+use crate::pki::trust::MAXIMUM_TWINS;
 use crate::secret::Secret;
 use crate::site::{Accounts, Site};
 use crate::store::{Passphrase, Writer};
@@ -50,7 +51,22 @@ pub(super) fn add(env: &dyn Env, site: Option<&Utf8Path>, args: &UserAdd) -> Res
     let added = make_user(env, &wanted.site, &ca, &new, &mut store)?;
     let done = format!("the certificate of {address} for `{device}` is recorded");
     session::refresh(&wanted, &store).map_err(|failure| failure.after(&done))?;
-    Ok(add_report(env, &wanted, &store, &new.order, &added).done(done))
+    let live = |certificate: &&ClientCertificate| certificate.status == CertificateStatus::Live;
+    let list = store.inventory()?.client_certificates.iter().filter(live).count();
+    let report = add_report(env, &wanted, &store, &new.order, &added).done(done);
+    Ok(report.warn(trust_list_long(list).as_slice()))
+}
+
+/// Warns of a trust list that is too long to be sent. It is no error: who is listed is admitted by OpenSMTPD all the same.
+fn trust_list_long(twins: usize) -> Option<Diagnostic> {
+    if twins <= MAXIMUM_TWINS {
+        return None;
+    }
+    let message = format!("{twins} certificates are live, and TLS can name {MAXIMUM_TWINS} issuers to a client");
+    let help = "remove who has left: postseal user list, then postseal user remove ADDRESS";
+    let note = "Dovecot sends the names of its whole list to whoever connects, in 65,535 octets (RFC 8446 §4.2.4)";
+    let finding = Diagnostic::error("trust-list-long", message, help).note(note);
+    Some(Diagnostic { severity: Severity::Warning, ..finding })
 }
 
 /// Refuses what cannot be added, before anything is written.
@@ -312,4 +328,16 @@ fn known(inventory: &Inventory, address: &MailAddress) -> Result<(), Failure> {
     let help = near
         .map_or_else(|| "see who there is: postseal user list".to_owned(), |near| format!("did you mean `{near}`?"));
     Err(Failure::input("user-unknown", format!("there is no user `{address}`"), help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trust_list_is_too_long_once_tls_cannot_name_all_of_it() {
+        assert_eq!(trust_list_long(MAXIMUM_TWINS), None);
+        let warned = trust_list_long(MAXIMUM_TWINS + 1).map(|found| (found.severity, found.code));
+        assert_eq!(warned, Some((Severity::Warning, "trust-list-long")));
+    }
 }
