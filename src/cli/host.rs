@@ -81,7 +81,7 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
     }
     text.push_str(&done(&machine, &installation, host));
     text.extend(due.iter().map(|command| format!("now: {command}\n")));
-    let told: String = due.iter().map(|command| format!("; now: {command}")).collect();
+    let told = if due.is_empty() { String::new() } else { format!("; now: {}", due.join("; ")) };
     let mut json = to_json(&machine, &installation, host, &due);
     if let Some(json) = json.as_object_mut() {
         json.insert("notes".to_owned(), json!(verdict.notes));

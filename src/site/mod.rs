@@ -24,7 +24,7 @@ pub use template::{InitAnswers, quote, starting_settings};
 ///
 /// With the site come warnings. Without one come all syntax errors; if there are none, all that is wrong with single
 /// settings; if there is nothing, all that is wrong between settings. Either list is sorted by place.
-/// Of a kind [`MOST`] are told, for nobody reads more at once.
+/// Of a kind 50 are told, for nobody reads more at once.
 pub fn load(sources: &[Arc<Source>]) -> Result<(Site, Vec<Diagnostic>), Vec<Diagnostic>> {
     let draft = file::read(sources).map_err(|findings| sorted(findings, sources))?;
     let (site, findings) = rules::check(draft);
