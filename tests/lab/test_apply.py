@@ -271,6 +271,25 @@ def test_root_takes_no_orders_from_a_site_that_others_can_write(machine: Machine
     assert machine.state() == before
 
 
+def test_a_state_on_another_disk_is_reached_through_a_link_of_roots(machine: Machine) -> None:
+    machine.host.run("sh", "-ec", f"mkdir /srv/crypt && mv {SITE}/state /srv/crypt && ln -s /srv/crypt/state {SITE}/state")
+    assert machine.run("plan").code == 0
+    machine.host.run("chown", "vmail", "/srv/crypt")
+    said = machine.run("plan")
+    assert (said.code, said.codes) == (2, ["site-of-others"])
+    assert "`/srv/crypt` belongs to the user" in said.errors
+
+
+def test_a_site_is_not_reached_through_a_link_that_others_can_turn(machine: Machine) -> None:
+    machine.host.run("sh", "-ec", f"mkdir /srv/home && ln -s {SITE} /srv/home/site && ln -s /srv/home/site /srv/link")
+    for site in ("/srv/home/site", "/srv/link"):
+        machine.host.run("chown", "root", "/srv/home")
+        assert machine.host.run(machine.program, "plan", "--site", site, check=False).returncode == 0
+        machine.host.run("chown", "vmail", "/srv/home")
+        done = machine.host.run(machine.program, "plan", "--site", site, check=False)
+        assert (done.returncode, "site-of-others" in done.stderr) == (2, True), site
+
+
 def test_whoever_became_root_by_sudo_is_trusted_with_the_own_site(machine: Machine) -> None:
     machine.host.run("chown", "-R", "vmail", SITE)
     number = machine.host.run("id", "-u", "vmail").stdout.strip()
