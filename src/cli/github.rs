@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 
 use crate::cli::draw;
 use crate::diag::{Diagnostic, Place, Severity};
@@ -87,10 +87,22 @@ fn property(text: &str) -> String {
 fn in_repository(env: &dyn Env, file: &Utf8Path) -> Utf8PathBuf {
     let below = || {
         let here = Utf8PathBuf::from(env.variable("PWD")?);
-        // Compared name by name, so that `./` does not count.
-        Some(here.join(file).strip_prefix(env.variable("GITHUB_WORKSPACE")?).ok()?.to_owned())
+        // Compared name by name, so that `./` does not count. What is shown beside a line is found by its plain path alone.
+        Some(plain(&here.join(file)).strip_prefix(env.variable("GITHUB_WORKSPACE")?).ok()?.to_owned())
     };
     below().unwrap_or_else(|| file.to_owned())
+}
+
+/// Takes `..` out of a path, with the name before it.
+fn plain(path: &Utf8Path) -> Utf8PathBuf {
+    path.components().fold(Utf8PathBuf::new(), |mut plain, part| {
+        if part == Utf8Component::ParentDir {
+            plain.pop();
+        } else {
+            plain.push(part);
+        }
+        plain
+    })
 }
 
 /// Returns a text in which the runner finds no command: the character that would make it one is escaped.
@@ -314,6 +326,7 @@ mod tests {
         for (variables, file, expected) in [
             (site.as_slice(), "golden/a", "mail/golden/a"),
             (&site, "./golden/a", "mail/golden/a"),
+            (&site, "../site/golden/a", "site/golden/a"),
             (&site, "/w/repo/other/golden/a", "other/golden/a"),
             (&site, "/elsewhere/golden/a", "/elsewhere/golden/a"),
             (&[], "site/golden/a", "site/golden/a"),
