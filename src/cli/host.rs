@@ -69,13 +69,14 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
     let verdict = host::judge(&machine, env, &installation, facts)?;
     warnings.extend(refuse_errors(verdict.findings)?);
     refuse_changed_meanwhile(&machine, &installation)?;
-    let mut text = keep_replaced(&store, host, &installation)?;
+    let kept = keep_replaced(&store, host, &installation)?;
     record(env, &mut store, &machine, host, &installation)?;
     staging.switch(&verdict.smtpd_order).map_err(half_way)?;
     // An earlier run may have been killed before it said what it had made due.
     let due = in_order(&store.ledger().due(&host.name, machine.root())?.into_iter().collect(), host);
     // What is said twice does no harm, and the files are in place whatever becomes of the ledger now.
     let _ = store.transact(|ledger| ledger.forget_due(&host.name, machine.root()));
+    let mut text: String = kept.iter().map(|(path, kept)| format!("kept what {path} held in {kept}\n")).collect();
     for note in &verdict.notes {
         text.push_str(&format!("note: {note}\n"));
     }
@@ -84,6 +85,8 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
     let told = if due.is_empty() { String::new() } else { format!("; now: {}", due.join("; ")) };
     let mut json = to_json(&machine, &installation, host, &due);
     if let Some(json) = json.as_object_mut() {
+        let kept = kept.iter().map(|(path, kept)| json!({ "path": path.as_str(), "kept": kept.as_str() }));
+        json.insert("kept".to_owned(), kept.collect());
         json.insert("notes".to_owned(), json!(verdict.notes));
     }
     let report = Report::fine(text, json).warn(&warnings);
@@ -210,16 +213,19 @@ fn half_way(error: HostError) -> Failure {
     failure
 }
 
-/// Keeps what is replaced and was written by others.
-fn keep_replaced(store: &Writer, host: &Host, installation: &Installation) -> Result<String, Failure> {
-    let mut text = String::new();
+/// Keeps what is replaced and was written by others. Returns the paths, and where each is kept.
+fn keep_replaced(
+    store: &Writer,
+    host: &Host,
+    installation: &Installation,
+) -> Result<Vec<(Utf8PathBuf, Utf8PathBuf)>, Failure> {
+    let mut all = Vec::new();
     for step in installation.steps.iter().filter(|step| step.action == Action::Adopt) {
         if let Found::File(_, _, content) = &step.found {
-            let kept = store.keep_replaced(&host.name, &step.path, content)?;
-            text.push_str(&format!("kept what {} held in {kept}\n", step.path));
+            all.push((step.path.clone(), store.keep_replaced(&host.name, &step.path, content)?));
         }
     }
-    Ok(text)
+    Ok(all)
 }
 
 /// Records what will be ours, before it is put into its place: after a kill it is known, and not taken for somebody else's.

@@ -458,6 +458,13 @@ def test_json_says_the_same_as_the_text(machine: Machine) -> None:
     assert (steps, found["then"]) == (text.steps, text.told)
 
 
+def test_json_tells_where_what_was_replaced_is_kept(fresh: Machine) -> None:
+    before = fresh.host.path(SMTPD_CONF).read_text()
+    found: dict[str, Any] = json.loads(fresh.apply("--adopt", SMTPD_CONF, "--format", "json").out)
+    [kept] = found["kept"]
+    assert (kept["path"], fresh.host.path(kept["kept"]).read_text(), found["notes"]) == (SMTPD_CONF, before, [])
+
+
 def test_fragments_are_installed_for_the_administrators_own_file(fresh: Machine) -> None:
     own = "".join(f'include "{TABLES}/conf.d/{name}.conf"\n' for name in ("names", "listeners", "rules"))
     fresh.edit(f"{SITE}/postseal.toml", 'platform = "debian"', 'platform = "debian"\nsmtpd_conf = "fragments"')
