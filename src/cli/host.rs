@@ -178,7 +178,7 @@ fn hindrances(installation: &Installation) -> Vec<Diagnostic> {
         if step.found == Found::Unreadable {
             return Diagnostic::error("unreadable", format!("`{path}` cannot be read"), "run this as root");
         }
-        let message = format!("`{path}` is not of its kind, or a link or a file stands in the way to it");
+        let message = format!("`{path}` is not of its kind or too large, or a link or a file stands in the way to it");
         Diagnostic::error("in-the-way", message, "move it away: postseal follows no links and removes no directory")
     };
     installation.hindrances().map(hindrance).collect()

@@ -58,7 +58,12 @@ impl Root {
 
     /// Returns what is at a path.
     pub(super) fn look(&self, path: &Utf8Path) -> Result<Found, HostError> {
-        match self.look_closely(path) {
+        self.look_within(path, MAXIMUM_SIZE)
+    }
+
+    /// Returns what is at a path; a file of more octets than that is not read, and none of ours.
+    pub(super) fn look_within(&self, path: &Utf8Path, limit: u64) -> Result<Found, HostError> {
+        match self.look_closely(path, limit) {
             Ok(found) => Ok(found),
             Err(Errno::NOENT) => Ok(Found::Nothing),
             Err(Errno::ACCESS | Errno::PERM) => Ok(Found::Unreadable),
@@ -68,7 +73,7 @@ impl Root {
         }
     }
 
-    fn look_closely(&self, path: &Utf8Path) -> Result<Found, Errno> {
+    fn look_closely(&self, path: &Utf8Path, limit: u64) -> Result<Found, Errno> {
         let (parent, name) = self.parent(path)?;
         let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let (owner, mode) = attributes(&stat);
@@ -83,11 +88,11 @@ impl Root {
                     return Ok(Found::Other);
                 }
                 let (owner, mode) = attributes(&stat);
-                Ok(Found::File(
-                    owner,
-                    mode,
-                    read(file, &stat).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?,
-                ))
+                match read(file, &stat, limit) {
+                    Ok(content) => Ok(Found::File(owner, mode, content)),
+                    Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(Found::Other),
+                    Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+                }
             }
             _ => Ok(Found::Other),
         }
@@ -246,13 +251,13 @@ fn give(file: &impl std::os::fd::AsFd, (user, group): Owner, mode: u32) -> Resul
     rustix::fs::fchmod(file, Mode::from_bits_truncate(mode as rustix::fs::RawMode))
 }
 
-fn read(file: OwnedFd, stat: &Stat) -> io::Result<Secret> {
+fn read(file: OwnedFd, stat: &Stat, limit: u64) -> io::Result<Secret> {
     let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-    if size > MAXIMUM_SIZE {
+    if size > limit {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     // One allocation of the right size: growing would leave copies of a secret behind.
     let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
-    File::from(file).take(MAXIMUM_SIZE).read_to_end(&mut content)?;
+    File::from(file).take(limit).read_to_end(&mut content)?;
     Ok(Secret::new(content))
 }

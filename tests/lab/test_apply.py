@@ -322,6 +322,7 @@ FAULTS = {
     "no OpenSMTPD": ("mv /usr/sbin/smtpd /usr/sbin/x", "not-installed"),
     "a link in the way": ("mv /etc/mail /srv/mail && ln -s /srv/mail /etc/mail", "in-the-way"),
     "a directory in the way": (f"rm {LOCAL_D}/dkim.conf && mkdir {LOCAL_D}/dkim.conf", "in-the-way"),
+    "a key of any size": ("for key in /var/lib/rspamd/dkim/*; do truncate -s 1M $key; done", "in-the-way"),
     "an alien key": (
         "for key in /var/lib/rspamd/dkim/*; do echo x >$key; done",
         "not-ours",
