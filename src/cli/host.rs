@@ -37,7 +37,9 @@ pub(super) fn plan(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> Re
     // What a killed run made due, `apply` will tell too.
     let due = store.ledger().due(&host.name, machine.root())?;
     let then = in_order(&due.into_iter().chain(effects).collect(), host);
-    text.extend(then.iter().map(|command| format!("then: {command}\n")));
+    for command in &then {
+        text.push_str(&format!("then: {command}\n"));
+    }
     text.push_str(&installation.summary());
     text.push('\n');
     let exit_code = if installation.is_done() && then.is_empty() && !failed { 0 } else { DIFFERS };
@@ -76,13 +78,19 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
     let due = in_order(&store.ledger().due(&host.name, machine.root())?.into_iter().collect(), host);
     // What is said twice does no harm, and the files are in place whatever becomes of the ledger now.
     let _ = store.transact(|ledger| ledger.forget_due(&host.name, machine.root()));
-    let mut text: String = kept.iter().map(|(path, kept)| format!("kept what {path} held in {kept}\n")).collect();
+    let mut text = String::new();
+    for (path, kept) in &kept {
+        text.push_str(&format!("kept what {path} held in {kept}\n"));
+    }
     for note in &verdict.notes {
         text.push_str(&format!("note: {note}\n"));
     }
     text.push_str(&done(&machine, &installation, host));
-    text.extend(due.iter().map(|command| format!("now: {command}\n")));
-    let told = if due.is_empty() { String::new() } else { format!("; now: {}", due.join("; ")) };
+    for command in &due {
+        text.push_str(&format!("now: {command}\n"));
+    }
+    let told = due.iter().map(|command| format!("now: {command}")).collect::<Vec<_>>();
+    let told = [vec![format!("{} is installed on {}", host.name, machine.root())], told].concat().join("; ");
     let mut json = to_json(&machine, &installation, host, &due);
     if let Some(json) = json.as_object_mut() {
         let kept = kept.iter().map(|(path, kept)| json!({ "path": path.as_str(), "kept": kept.as_str() }));
@@ -90,7 +98,7 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
         json.insert("notes".to_owned(), json!(verdict.notes));
     }
     let report = Report::fine(text, json).warn(&warnings);
-    Ok(report.done(format!("{} is installed on {}{told}", host.name, machine.root())))
+    Ok(report.done(told))
 }
 
 /// As root, orders are taken from a site that nobody else can write.
