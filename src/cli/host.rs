@@ -59,6 +59,7 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
     let inventory = store.inventory()?;
     let host = the_host(&wanted.site, args)?;
     let machine = Machine::open(host, &args.root)?;
+    machine.lock()?;
     let installation = compare(&machine, &wanted, &store, &inventory, host, args)?;
     let facts = facts(env, &wanted, &inventory);
     let mut warnings = wanted.warnings.clone();

@@ -267,9 +267,10 @@ impl Judge<'_> {
         self.overlay(checks)?;
         let local = format!("--var=LOCAL_CONFDIR={}", self.machine.root.outside(checks));
         let state = format!("--var=DBDIR={}", self.machine.root.outside(self.machine.layout.rspamd_state.into()));
-        // As Rspamd's own user, where it will be that: what it may not read stops it.
+        // As Rspamd's own user: what it may not read stops it, and the Lua of another system's configuration runs here. Below
+        // a directory that is only being filled all is ours, and that user may not reach it.
         let user = self.machine.accounts.user_and_group(self.machine.layout.rspamd_user).ok();
-        let user = user.filter(|_| self.machine.is_running());
+        let user = user.filter(|_| self.machine.is_system());
         let ask = |arguments: &[&str]| {
             let all: Vec<&str> = [&[local.as_str(), state.as_str()], arguments].concat();
             self.ask("rspamadm", &all, user)

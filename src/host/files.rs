@@ -9,12 +9,12 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use crate::host::HostError;
 use crate::install::{Found, Owner};
-use crate::names::Digest;
+use crate::names::{AbsolutePath, Digest};
 use crate::secret::Secret;
 
 /// A configuration is never larger; what is, is not read into memory.
@@ -38,12 +38,23 @@ impl Root {
             io::ErrorKind::PermissionDenied => failed(error),
             _ => HostError::NoRoot(path.to_owned()),
         })?;
-        if !real.is_dir() {
+        // It stands in files that smtpd and rspamadm are asked about: their quoting is not tried with it.
+        let is_plain = real == "/" || real.as_str().parse::<AbsolutePath>().is_ok();
+        if !real.is_dir() || !is_plain {
             return Err(HostError::NoRoot(path.to_owned()));
         }
         let directory =
             rustix::fs::open(real.as_str(), DIRECTORY, Mode::empty()).map_err(|error| failed(error.into()))?;
         Ok(Self { path: real, directory })
+    }
+
+    /// Keeps other installations away until this is dropped; false if one is at work.
+    pub(super) fn lock(&self) -> Result<bool, HostError> {
+        match rustix::fs::flock(&self.directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(HostError::io("lock", &self.path, error.into())),
+        }
     }
 
     /// Returns the directory, without symbolic links.

@@ -40,8 +40,13 @@ pub enum HostError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// What should stand for the host's root is no directory.
-    #[error("`{0}` is no directory; name with --root where the host's files are")]
+    /// Another installation is at work.
+    #[error("another postseal installs below `{0}`; let it finish, and run the command again")]
+    Busy(Utf8PathBuf),
+    /// What should stand for the host's root is no directory, or its path has characters that need quoting.
+    #[error(
+        "`{0}` is no directory with a plain path; name with --root where the host's files are, in letters, digits and / . _ -"
+    )]
     NoRoot(Utf8PathBuf),
     /// The host lacks an account that a file must belong to.
     #[error("the host has no {kind} `{name}`; install the daemons' packages first")]
@@ -98,6 +103,14 @@ impl<'a> Machine<'a> {
             None => Accounts::read("/etc".into())?.unwrap_or_default(),
         };
         Ok(Self { host, layout: host.platform.layout(), root, accounts, is_system })
+    }
+
+    /// Keeps other installations away from the host until this is dropped.
+    ///
+    /// # Errors
+    /// [`HostError::Busy`] if one is at work: two would take each other's staged files for leftovers.
+    pub fn lock(&self) -> Result<(), HostError> {
+        if self.root.lock()? { Ok(()) } else { Err(HostError::Busy(self.root().to_owned())) }
     }
 
     /// Returns the directory that stands for the host's root, without symbolic links.

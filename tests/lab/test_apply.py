@@ -363,6 +363,16 @@ def test_a_switch_that_fails_half_way_says_so_and_is_completed(machine: Machine)
     assert (machine.apply().code, machine.plan().code) == (0, 0)
 
 
+def test_one_installation_at_a_time_works_on_a_host(machine: Machine) -> None:
+    machine.host.directory("/srv/other", mode=0o755)
+    machine.host.run("cp", "-a", SITE, "/srv/other/example.com")
+    apply = [machine.program, "apply", "--site", "/srv/other/example.com"]
+    done = machine.host.run("flock", "-n", "/", *apply, check=False)
+    assert done.returncode == 3 and "another postseal installs below" in done.stderr, done
+    # The copy of the site knows what the site installed.
+    assert machine.host.run(*apply).stdout == "/ is as it should be\n"
+
+
 def test_a_finding_of_smtpd_names_the_file_and_line_as_they_will_be(machine: Machine) -> None:
     machine.host.directory(f"{SITE}/templates", mode=0o755)
     machine.host.write(f"{SITE}/templates/smtpd.conf", "\nlisten on nowhere at all\n")
