@@ -147,11 +147,23 @@ fn io_mend(kind: ErrorKind) -> &'static str {
     }
 }
 
+/// On a host neither the site nor its owner is what hinders.
+fn host_mend(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::IsADirectory => "move it away, and run the command again",
+        ErrorKind::PermissionDenied => {
+            "run this as root; if root may not either, look for a flag that forbids it: lsattr"
+        }
+        ErrorKind::ReadOnlyFilesystem => "mount it for writing, and run the command again",
+        _ => io_mend(kind),
+    }
+}
+
 impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         let text = error.to_string();
         if let HostError::Io { source, .. } = &error {
-            return Self::work("host", text, io_mend(source.kind()));
+            return Self::work("host", text, host_mend(source.kind()));
         }
         let (problem, mend) = text.split_once("; ").unwrap_or((&text, "look at the host"));
         match error {

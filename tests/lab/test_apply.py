@@ -352,6 +352,15 @@ def test_a_file_saved_while_its_replacement_is_checked_is_kept(machine: Machine)
     assert machine.host.path(SMTPD_CONF).read_text().endswith("# mine\n")
 
 
+@pytest.mark.parametrize(("error", "mend"), [("EROFS", "mount it for writing"), ("EPERM", "lsattr")])
+def test_what_the_hosts_disk_refuses_is_not_blamed_on_the_site(machine: Machine, error: str, mend: str) -> None:
+    machine.run("user", "passwd", "alice@example.com")
+    inject = f"inject=fchown:error={error}"
+    strace = ["strace", "-f", "-o", "/dev/null", "-e", inject, machine.program, "apply", "--site", SITE]
+    done = machine.host.run(*strace, check=False)
+    assert (done.returncode, mend in done.stderr, "--site" in done.stderr) == (3, True, False), done.stderr
+
+
 def test_a_switch_that_fails_half_way_says_so_and_is_completed(machine: Machine) -> None:
     machine.run("user", "add", "dora@example.com")
     inject = "inject=renameat:error=EIO:when=5"
