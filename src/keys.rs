@@ -123,6 +123,16 @@ impl PublicKey {
     pub fn spki_der(&self) -> &[u8] {
         &self.spki
     }
+
+    /// Returns what stands in the BIT STRING of the SubjectPublicKeyInfo: the point, or modulus and exponent.
+    pub(crate) fn bits(&self) -> &[u8] {
+        let before = match self.kind {
+            KeyKind::P256 => P256_SPKI.len(),
+            // With 2,048 bits or 3,072, every length takes two octets more than its first.
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 => 24,
+        };
+        self.spki.get(before..).unwrap_or_default()
+    }
 }
 
 /// A private key that can sign certificates, as PKCS#8 DER (RFC 5208); a clone shares it.

@@ -116,8 +116,9 @@ impl Bundle<'_> {
         if !self.leaf.belongs_to(self.key) {
             return Err(PkiError::ForeignKey(self.leaf.facts().subject.clone()));
         }
-        let certificates = self.certificates(protection, &password, salts)?;
-        let contents = sequence(&[&certificates, &self.key_content(protection, &password, salts)?]);
+        let attributes = self.attributes();
+        let certificates = self.certificates(protection, &password, salts, &attributes)?;
+        let contents = sequence(&[&certificates, &self.key_content(protection, &password, salts, &attributes)?]);
         let mac = mac(protection, &password, salts.mac, &contents);
         let file = sequence(&[&integer(3), &data(&contents), &mac]);
         Ok(Secret::new(file))
@@ -128,10 +129,11 @@ impl Bundle<'_> {
         protection: Protection,
         password: &Password,
         salts: &BundleSalts,
+        attributes: &[u8],
     ) -> Result<Vec<u8>, PkiError> {
         let (scheme, encrypted) = protection.encrypt(self.key.expose_pkcs8(), password, salts.key)?;
         let shrouded = sequence(&[&scheme, &octets(&encrypted)]);
-        let bag = bag(SHROUDED_KEY_BAG, &shrouded, Some(&self.attributes()));
+        let bag = bag(SHROUDED_KEY_BAG, &shrouded, Some(attributes));
         Ok(data(&sequence(&[&bag])))
     }
 
@@ -140,8 +142,9 @@ impl Bundle<'_> {
         protection: Protection,
         password: &Password,
         salts: &BundleSalts,
+        attributes: &[u8],
     ) -> Result<Vec<u8>, PkiError> {
-        let mut bags = vec![certificate_bag(self.leaf, Some(&self.attributes()))];
+        let mut bags = vec![certificate_bag(self.leaf, Some(attributes))];
         bags.extend(self.chain.iter().map(|ca| certificate_bag(ca, None)));
         let clear = sequence(&bags.iter().map(Vec::as_slice).collect::<Vec<_>>());
         let (scheme, encrypted) = protection.encrypt(&clear, password, salts.certificates)?;

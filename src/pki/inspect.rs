@@ -105,8 +105,6 @@ pub struct Facts {
     pub subject: String,
     /// The subject's DER form.
     pub subject_raw: Vec<u8>,
-    /// The issuer.
-    pub issuer: String,
     /// The issuer's DER form.
     pub issuer_raw: Vec<u8>,
     /// The serial's octets in hexadecimal.
@@ -153,7 +151,6 @@ impl Facts {
         let mut facts = Self {
             subject: name(parsed.subject()),
             subject_raw: parsed.subject().as_raw().to_vec(),
-            issuer: name(parsed.issuer()),
             issuer_raw: parsed.issuer().as_raw().to_vec(),
             serial: hex(parsed.raw_serial()),
             not_before: parsed.validity().not_before.to_datetime(),
@@ -175,9 +172,11 @@ impl Facts {
     }
 
     fn read_extensions(&mut self, parsed: &X509Certificate<'_>) -> Result<(), PkiError> {
-        // The map refuses an extension that occurs twice (RFC 5280 §4.2).
-        parsed.extensions_map().map_err(|error| PkiError::Certificate(error.to_string()))?;
-        for extension in parsed.extensions() {
+        for (count, extension) in parsed.extensions().iter().enumerate() {
+            // RFC 5280 §4.2.
+            if parsed.extensions().iter().take(count).any(|before| before.oid == extension.oid) {
+                return Err(PkiError::Certificate(format!("it has the extension {} twice", extension.oid)));
+            }
             if extension.critical {
                 self.critical.push(extension.oid.to_id_string());
             }
@@ -298,6 +297,19 @@ mod tests {
     fn garbage_is_no_certificate() {
         assert!(matches!(Certificate::from_der(vec![0x30, 0x03, 1, 2, 3]), Err(PkiError::Certificate(_))));
         assert!(matches!(Certificate::from_pem("hello"), Err(PkiError::Certificate(_))));
+    }
+
+    #[test]
+    fn a_certificate_with_an_extension_twice_is_refused() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let with = |count| {
+            let mut params = rcgen::CertificateParams::default();
+            let extension = || rcgen::CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 99999], vec![5, 0]);
+            params.custom_extensions = (0..count).map(|_| extension()).collect();
+            Certificate::from_der(params.self_signed(&key).unwrap().der().to_vec()).err()
+        };
+        let refused = PkiError::Certificate("it has the extension 1.3.6.1.4.1.99999 twice".to_owned());
+        assert_eq!((with(1), with(2)), (None, Some(refused)));
     }
 
     #[test]

@@ -32,6 +32,8 @@ const COMMON_NAME_MAXIMUM: usize = 64;
 pub struct Authority<'a> {
     certificate: &'a Certificate,
     key: &'a PrivateKey,
+    /// What the certificate was made from, if that was just now; else it is read from the certificate.
+    params: Option<&'a CertificateParams>,
 }
 
 impl<'a> Authority<'a> {
@@ -45,7 +47,7 @@ impl<'a> Authority<'a> {
             return Err(PkiError::ForeignKey(subject.clone()));
         }
         match certificate.facts().role {
-            Some(Role::Authority(_)) => Ok(Self { certificate, key }),
+            Some(Role::Authority(_)) => Ok(Self { certificate, key, params: None }),
             Some(Role::Leaf) | None => Err(PkiError::Name(format!("`{subject}` is no CA"))),
         }
     }
@@ -164,8 +166,9 @@ pub fn client(
     }
     let validity = Validity::from_now(now, CLIENT.lifetime(request.days)?).within(site.certificate, now)?;
     let scope = Scope::Mailbox(request.address);
-    let pair = pair(scope, &issuing_key, (serials.issuing, serials.twin), site, validity)?;
-    let leaf = leaf(request, &Authority::new(&pair.issuing, &issuing_key)?, serials.leaf, validity)?;
+    let (pair, params) = pair(scope, &issuing_key, (serials.issuing, serials.twin), site, validity)?;
+    let issuing = Authority { params: Some(&params), ..Authority::new(&pair.issuing, &issuing_key)? };
+    let leaf = leaf(request, &issuing, serials.leaf, validity)?;
     Ok(PinnedClient { leaf, issuing: pair.issuing, twin: pair.twin })
 }
 
@@ -190,7 +193,7 @@ pub fn issuing_ca(
         )));
     }
     let validity = Validity::from_now(now, ISSUING_CA.lifetime(None)?).within(site.certificate, now)?;
-    pair(scope, key, serials, site, validity)
+    pair(scope, key, serials, site, validity).map(|(pair, _)| pair)
 }
 
 /// Makes a client certificate under an issuing CA that already is (`trust = "ca"`).
@@ -244,18 +247,19 @@ impl Validity {
     }
 }
 
+/// Makes an issuing CA's two certificates, which differ in serial and signer; also returns the twin's parameters.
 fn pair(
     scope: Scope<'_>,
     key: &PrivateKey,
     (issuing, twin): (Serial, Serial),
     site: &Authority<'_>,
     validity: Validity,
-) -> Result<IssuingPair, PkiError> {
-    let own = |serial| issuing_params(scope, key.public(), serial, validity);
-    Ok(IssuingPair {
-        issuing: signed(&own(issuing), key.public(), site, issuing)?,
-        twin: self_signed(&own(twin), key, twin)?,
-    })
+) -> Result<(IssuingPair, CertificateParams), PkiError> {
+    let mut params = issuing_params(scope, key.public(), issuing, validity);
+    let issuing = signed(&params, key.public(), site, issuing)?;
+    params.serial_number = Some(SerialNumber::from_slice(twin.octets()));
+    let twin = self_signed(&params, key, twin)?;
+    Ok((IssuingPair { issuing, twin }, params))
 }
 
 fn leaf(
@@ -346,6 +350,30 @@ impl rcgen::PublicKeyData for Witness<'_> {
     fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
         self.signer.algorithm()
     }
+
+    fn subject_public_key_info(&self) -> Vec<u8> {
+        self.key.spki_der().to_vec()
+    }
+}
+
+/// The key of a certificate's subject, as rcgen wants it.
+struct Subject<'k>(&'k PublicKey);
+
+impl rcgen::PublicKeyData for Subject<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.bits()
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        match self.0.kind() {
+            KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 => &rcgen::PKCS_RSA_SHA256,
+        }
+    }
+
+    fn subject_public_key_info(&self) -> Vec<u8> {
+        self.0.spki_der().to_vec()
+    }
 }
 
 impl rcgen::SigningKey for Witness<'_> {
@@ -370,10 +398,12 @@ fn signed(
     authority: &Authority<'_>,
     serial: Serial,
 ) -> Result<Certificate, PkiError> {
-    let subject_key = rcgen::SubjectPublicKeyInfo::from_der(key.spki_der())?;
     let witness = Witness::new(authority.key)?;
-    let issuer = Issuer::from_ca_cert_der(&authority.certificate.der().into(), &witness)?;
-    let certificate = Certificate::from_der(params.signed_by(&subject_key, &issuer)?.der().to_vec())?;
+    let issuer = match authority.params {
+        Some(params) => Issuer::from_params(params, &witness),
+        None => Issuer::from_ca_cert_der(&authority.certificate.der().into(), &witness)?,
+    };
+    let certificate = Certificate::from_der(params.signed_by(&Subject(key), &issuer)?.der().to_vec())?;
     compare(&certificate, authority.certificate, &witness, params, key, serial)?;
     Ok(certificate)
 }
