@@ -404,6 +404,10 @@ pub(super) fn remove_leftovers(directory: &Utf8Path, depth: Depth) -> Result<(),
         match item.kind {
             ItemKind::Directory if depth == Depth::Below => remove_leftovers(&item.path, depth)?,
             ItemKind::File if name.starts_with(PREFIX) && name.ends_with(SUFFIX) => remove_file(&item.path)?,
+            // The stage of an `init` that was killed when it had moved everything; one that holds something is not touched.
+            ItemKind::Directory if name.starts_with(PREFIX) && name.ends_with(SUFFIX) => {
+                let _ = fs::remove_dir(&item.path);
+            }
             _ => {}
         }
     }
@@ -487,6 +491,16 @@ mod tests {
         let names = |dir: &Utf8Path| list(dir).unwrap().into_iter().map(|item| item.path).collect::<Vec<_>>();
         assert_eq!(names(&dir), [dir.join(".postseal-kept"), dir.join("below")]);
         assert_eq!(names(&dir.join("below")), [dir.join("below/kept.tmp")]);
+    }
+
+    #[test]
+    fn an_empty_stage_is_removed_and_one_that_holds_something_is_not() {
+        let (_guard, dir) = scratch();
+        let (empty, full) = (dir.join(".postseal-site.a.tmp"), dir.join(".postseal-site.b.tmp"));
+        create_dir(&empty, 0o755).unwrap();
+        create_dir(&full.join("state"), 0o700).unwrap();
+        remove_leftovers(&dir, Depth::Here).unwrap();
+        assert!(!empty.exists() && full.join("state").exists());
     }
 
     #[test]
