@@ -304,7 +304,6 @@ fn on_disk(site: &Site) {
 fn record(site: &Site, made: &Made, store: &mut Writer) {
     let (address, device) = (&made.address, &site.device);
     store.put_passphrase(Passphrase::Device(address, device), &made.password).unwrap();
-    store.remove_handout(address, device).unwrap();
     store.write_handout(address, device, &format!("{}.p12", address.path_component()), &made.p12).unwrap();
     store.write_handout(address, device, "site-ca.pem", &Secret::from(site.ca.pem())).unwrap();
     let now = System.now();
