@@ -123,12 +123,9 @@ impl Judge<'_> {
     fn smtpd_in(&mut self, checks: &Utf8Path, changed: &[Utf8PathBuf]) -> Result<(), HostError> {
         match self.smtpd_starts(checks, changed)? {
             None => {
-                let path = self.machine.layout.smtpd_conf;
-                let help = format!(
-                    "write `{path}` with an include of names.conf, listeners.conf and rules.conf, in this order"
-                );
-                let message = format!("`{path}` is not there, so nothing includes the fragments");
-                self.warning("no-smtpd-conf", message, help);
+                let message =
+                    format!("`{}` is not there, so nothing includes the fragments", self.machine.layout.smtpd_conf);
+                self.without_fragments(message);
                 return Ok(());
             }
             Some(Err(said)) => {
@@ -144,7 +141,7 @@ impl Judge<'_> {
                 self.verdict.findings.push(lines.fold(finding, |finding, line| finding.note(line.trim())));
                 return Ok(());
             }
-            Some(Ok(())) => {}
+            Some(Ok(())) => self.fragments_included()?,
         }
         // Between two renames both old and new files stand there: an order is wanted in which each mixture starts.
         for order in permutations(changed) {
@@ -161,6 +158,30 @@ impl Judge<'_> {
         let note = format!("between the renames of {} smtpd would not start", list(changed, ""));
         self.verdict.notes.push(note);
         Ok(())
+    }
+
+    /// A configuration that the fragments are not part of goes on as it was, whatever postseal renders.
+    fn fragments_included(&mut self) -> Result<(), HostError> {
+        let main = Utf8Path::new(self.machine.layout.smtpd_conf);
+        if self.machine.host.smtpd_conf != SmtpdConf::Fragments {
+            return Ok(());
+        }
+        let Found::File(_, _, own) = self.machine.root.look(main)? else { return Ok(()) };
+        let own = String::from_utf8_lossy(own.expose()).into_owned();
+        let lines = || own.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let named = |step: &Step| lines().any(|line| line.contains(step.path.as_str()));
+        let missing: Vec<Utf8PathBuf> =
+            self.smtpd_files().filter(|step| !named(step)).map(|step| step.path.clone()).collect();
+        if !missing.is_empty() {
+            self.without_fragments(format!("`{main}` does not include {}", list(&missing, "")));
+        }
+        Ok(())
+    }
+
+    fn without_fragments(&mut self, message: String) {
+        let path = self.machine.layout.smtpd_conf;
+        let help = format!("let `{path}` include names.conf, listeners.conf and rules.conf, in this order");
+        self.warning("no-smtpd-conf", message, help);
     }
 
     /// Asks `smtpd -n` about its configuration as it would be if of its own files only `new` were in place. None if the

@@ -488,14 +488,23 @@ def test_json_tells_where_what_was_replaced_is_kept(fresh: Machine) -> None:
 def test_fragments_are_installed_for_the_administrators_own_file(fresh: Machine) -> None:
     own = "".join(f'include "{TABLES}/conf.d/{name}.conf"\n' for name in ("names", "listeners", "rules"))
     fresh.edit(f"{SITE}/postseal.toml", 'platform = "debian"', 'platform = "debian"\nsmtpd_conf = "fragments"')
+    stock = fresh.host.path(SMTPD_CONF).read_text()
     fresh.host.write(SMTPD_CONF, f"# mine\n{own}")
-    assert fresh.apply().code == 0
+    first = fresh.apply()
+    assert (first.code, first.codes) == (0, [])
     assert fresh.host.path(SMTPD_CONF).read_text() == f"# mine\n{own}"
     assert fresh.host.run("smtpd", "-n").stderr == "configuration OK\n"
     fresh.host.write(SMTPD_CONF, f"# mine\n{own}no such directive\n")
     fresh.run("user", "passwd", "alice@example.com")
     assert fresh.apply().codes == ["smtpd-refuses"]
+    fresh.host.write(SMTPD_CONF, own.replace("include", "#include", 1))
+    assert fresh.apply().codes == ["smtpd-refuses"]
+    fresh.host.write(SMTPD_CONF, stock)
+    said = fresh.apply()
+    assert (said.code, said.codes) == (0, ["no-smtpd-conf"])
+    assert "does not include" in said.errors
     fresh.host.run("rm", SMTPD_CONF)
+    fresh.run("user", "passwd", "alice@example.com")
     said = fresh.apply()
     assert (said.code, said.codes) == (0, ["no-smtpd-conf"])
 
