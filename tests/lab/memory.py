@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import tempfile
@@ -39,18 +38,21 @@ def memory_at_the_end(arguments: list[str]) -> bytes:
         log.touch()
         # The first call asks, the second one sets the stack up, the third one, at the end, takes it down.
         stop = ["--trace=sigaltstack", "--inject=sigaltstack:signal=STOP:when=3"]
+        # Not the programs that it runs: rspamadm would take a minute under strace.
         with subprocess.Popen(
-            ["strace", "-f", "-o", log, *stop, PROGRAM, *arguments],
+            ["strace", "-o", log, *stop, PROGRAM, *arguments],
             env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         ) as process:
-            wait_until(lambda: process.poll() is not None or b"stopped by" in log.read_bytes(), "its end", 60)
-            stopped = re.search(rb"(\d+) +--- stopped by SIGSTOP", log.read_bytes())
-            assert stopped and b"sigaltstack({ss_sp=NULL, ss_flags=SS_DISABLE" in log.read_bytes(), f"it did not stop: {process.communicate()}"
-            pid = int(stopped[1])
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            wait_until(lambda: process.poll() is not None or children.read_text(), "its start")
+            pid = int(children.read_text())
             try:
+                wait_until(lambda: process.poll() is not None or b"stopped by" in log.read_bytes(), "its end", 60)
+                text = log.read_bytes()
+                assert b"stopped by SIGSTOP" in text and b"sigaltstack({ss_sp=NULL, ss_flags=SS_DISABLE" in text, text
                 return _memory(pid)
             finally:
                 os.kill(pid, signal.SIGKILL)

@@ -70,7 +70,7 @@ def story() -> Iterator[Story]:
             arguments = [*command.format(own=own).split(), *format, "--site", str(story.site)]
             # What execve is given is what /proc/PID/cmdline and environ show.
             log = own / "trace"
-            done = run(arguments, before=("strace", "-f", "-v", "-s", "99999", "-o", str(log), "-e", "trace=execve"))
+            done = run(arguments, before=("strace", "-f", "--seccomp-bpf", "-v", "-s", "99999", "-o", str(log), "-e", "trace=execve"))
             assert done.code in (0, 1), done
             story.said[command] = log.read_bytes() + done.out.encode() + done.talk.encode()
             now = secrets_of(story.site)
