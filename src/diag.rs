@@ -91,6 +91,11 @@ impl Diagnostic {
         }
     }
 
+    /// Makes a warning without place, notes and label.
+    pub fn warning(code: &'static str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, message, help) }
+    }
+
     /// Points at a place, with a few words for it.
     #[must_use]
     pub fn at(mut self, place: Place, label: impl Into<String>) -> Self {

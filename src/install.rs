@@ -4,10 +4,12 @@
 //! A file that postseal did not write is never written over: its content is none that was ever installed there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::names::Digest;
+use crate::names::{Digest, NameError, shown};
 use crate::plan::holds_secret;
 use crate::platform::Layout;
 use crate::secret::Secret;
@@ -170,15 +172,41 @@ pub enum Effect {
     UpdateTable(String),
 }
 
-impl Effect {
-    /// Returns the shell command that does it.
-    pub fn command(&self, layout: &Layout) -> String {
+/// What a word of the ledger before a table's name means.
+const UPDATE: &str = "update ";
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::RestartRspamd => layout.restart_rspamd.to_owned(),
-            Self::RestartSmtpd => layout.restart_smtpd.to_owned(),
-            Self::UpdateTable(table) => format!("smtpctl update table {table}"),
+            Self::RestartRspamd => f.write_str("restart rspamd"),
+            Self::RestartSmtpd => f.write_str("restart smtpd"),
+            Self::UpdateTable(table) => write!(f, "{UPDATE}{table}"),
         }
     }
+}
+
+impl FromStr for Effect {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let known = [Self::RestartRspamd, Self::RestartSmtpd].into_iter().find(|effect| effect.to_string() == text);
+        let table = || text.strip_prefix(UPDATE).map(|table| Self::UpdateTable(table.to_owned()));
+        known.or_else(table).ok_or_else(|| NameError {
+            problem: format!("`{}` is nothing that a daemon is told", shown(text)),
+            mend: "use the postseal that wrote it".to_owned(),
+        })
+    }
+}
+
+/// Returns the shell commands that bring effects about, in order. OpenSMTPD reads its tables at a restart, too.
+pub fn commands(effects: &BTreeSet<Effect>, layout: &Layout) -> Vec<String> {
+    let restarts = effects.contains(&Effect::RestartSmtpd);
+    let command = |effect: &Effect| match effect {
+        Effect::RestartRspamd => Some(layout.restart_rspamd.to_owned()),
+        Effect::RestartSmtpd => Some(layout.restart_smtpd.to_owned()),
+        Effect::UpdateTable(table) => (!restarts).then(|| format!("smtpctl update table {table}")),
+    };
+    effects.iter().filter_map(command).collect()
 }
 
 /// All that is to be done to one host, in order.
@@ -241,26 +269,19 @@ impl Installation {
         self.steps.iter().filter(|step| step.action.changes())
     }
 
-    /// Returns what the daemons must be told afterwards, in order.
-    pub fn effects(&self) -> Vec<Effect> {
+    /// Returns what the daemons must be told afterwards.
+    pub fn effects(&self) -> BTreeSet<Effect> {
         let mut effects = BTreeSet::new();
         for step in self.changes().filter(|step| !step.is_directory()) {
             let Some(wanted) = &step.wanted else { continue };
-            match (wanted.part, step.action) {
-                // A new key is read when a configuration names it.
-                (Part::Key, Action::Create) | (Part::Zone, _) => {}
-                (Part::Key, _) => effects.extend([Effect::RestartRspamd, Effect::RestartSmtpd]),
-                (Part::Rspamd, _) => effects.extend([Effect::RestartRspamd]),
-                (Part::TrustList | Part::Smtpd, _) => effects.extend([Effect::RestartSmtpd]),
-                (Part::Table, _) => {
-                    effects.extend(step.path.file_name().map(|name| Effect::UpdateTable(name.to_owned())));
-                }
+            match wanted.part {
+                Part::Zone => {}
+                Part::DkimKey | Part::Rspamd => effects.extend([Effect::RestartRspamd]),
+                Part::Certificate | Part::TrustList | Part::Smtpd => effects.extend([Effect::RestartSmtpd]),
+                Part::Table => effects.extend(step.path.file_name().map(|name| Effect::UpdateTable(name.to_owned()))),
             }
         }
-        if effects.contains(&Effect::RestartSmtpd) {
-            effects.retain(|effect| !matches!(effect, Effect::UpdateTable(_)));
-        }
-        effects.into_iter().collect()
+        effects
     }
 
     /// Returns the closing line: `2 to create, 1 to change, 25 as they should be`.
@@ -310,6 +331,7 @@ fn fate(wanted: &Wanted, found: &Found, choices: &Choices, ours: impl Fn(&Secret
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::Platform;
 
     const ROOT: Owner = (0, 0);
 
@@ -381,7 +403,7 @@ mod tests {
             wanted("/b/dkim_signing.conf", Part::Rspamd, Some("")),
             wanted("/c/clients.pem", Part::TrustList, Some("")),
             wanted("/d/senders", Part::Table, Some("")),
-            wanted("/e/new.key", Part::Key, Some("")),
+            wanted("/e/new.key", Part::DkimKey, Some("")),
             wanted("/f", Part::Smtpd, None),
         ];
         let steps = order(tree, &[("/0/old.key", "x")], &Choices::default());
@@ -408,16 +430,26 @@ mod tests {
 
     #[test]
     fn a_restart_reads_the_tables_too() {
-        let effects = |wanted: Vec<Wanted>| {
+        let told = |wanted: Vec<Wanted>| {
             let installation = Installation::new(wanted, BTreeMap::new(), &BTreeSet::new(), &Choices::default());
-            installation.effects()
+            commands(&installation.effects(), Platform::OpenBsd.layout())
         };
         let table = || wanted("/etc/mail/postseal/senders", Part::Table, Some(""));
-        assert_eq!(effects(vec![table()]), [Effect::UpdateTable("senders".into())]);
-        assert_eq!(effects(vec![table(), wanted("/etc/smtpd.conf", Part::Smtpd, Some(""))]), [Effect::RestartSmtpd]);
-        let rspamd = wanted("/etc/rspamd/local.d/dkim.conf", Part::Rspamd, Some(""));
-        assert_eq!(effects(vec![rspamd, table()])[0], Effect::RestartRspamd);
-        assert_eq!(effects(vec![wanted("/k.key", Part::Key, Some("")), wanted("/d", Part::Smtpd, None)]), []);
+        assert_eq!(told(vec![table()]), ["smtpctl update table senders"]);
+        let conf = || wanted("/etc/mail/smtpd.conf", Part::Smtpd, Some(""));
+        assert_eq!(told(vec![table(), conf()]), ["rcctl restart smtpd"]);
+        let key = || wanted("/var/rspamd/dkim/x.key", Part::DkimKey, Some(""));
+        assert_eq!(told(vec![key(), table()]), ["rcctl restart rspamd", "smtpctl update table senders"]);
+        assert_eq!(told(vec![conf(), key()]), ["rcctl restart rspamd", "rcctl restart smtpd"]);
+        assert!(told(vec![wanted("/d", Part::Smtpd, None)]).is_empty());
+    }
+
+    #[test]
+    fn what_is_due_survives_the_ledger() {
+        for effect in [Effect::RestartRspamd, Effect::RestartSmtpd, Effect::UpdateTable("senders".into())] {
+            assert_eq!(effect.to_string().parse::<Effect>().unwrap(), effect);
+        }
+        assert!("restart named".parse::<Effect>().is_err());
     }
 
     #[test]

@@ -476,6 +476,17 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
     pairs.map(|pair| if let [high, low] = pair { Some(digit(*high)? << 4 | digit(*low)?) } else { None }).collect()
 }
 
+/// Returns the text as one word of a shell's command line (POSIX.1-2024, 2.2.2), for the commands that messages tell to run.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,=".contains(c);
+    if !text.is_empty() && !text.starts_with('-') && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    // A word that begins like an option is a path all the same.
+    let dot = if text.starts_with('-') { "./" } else { "" };
+    format!("{dot}'{}'", text.replace('\'', r"'\''"))
+}
+
 /// Tells whether a character is seen as nothing, or turns the text around it: Unicode's Default_Ignorable_Code_Point and general
 /// category Cf, line separators, and the blank of Braille.
 pub fn is_hidden(c: char) -> bool {

@@ -59,8 +59,11 @@ pub enum Content {
 /// what its configuration names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// A key or certificate under a name that is never used again; nothing reads it before a configuration names it.
-    Key,
+    /// OpenSMTPD's certificate or its key, under a name that is never used again: nothing reads it before a configuration names
+    /// it.
+    Certificate,
+    /// A key that Rspamd signs with, under a name that is never used again.
+    DkimKey,
     /// Whom OpenSMTPD admits; read at its start.
     TrustList,
     /// A table of OpenSMTPD's; read at its start, and anew at `smtpctl update table`.

@@ -252,8 +252,9 @@ fn every_listed_code_has_a_case() {
 }
 
 /// Where a code stands in the sources: as the first argument of these, or behind a field's name.
-const MAKERS: [&str; 11] = [
+const MAKERS: [&str; 12] = [
     "Diagnostic::error(",
+    "Diagnostic::warning(",
     "Failure::input(",
     "Failure::work(",
     "Failure::secret(",

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::process::{Command, Output};
 
 use postseal::dns::zone::character_strings;
+use postseal::names::shell_word;
 use postseal::render::quote::{smtpd, table, ucl};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -145,4 +146,21 @@ fn bind_reads_back_every_text_of_a_zone() {
         // BIND's own quoting is what ours must equal, for both are read back by the same rules (see dns::zone).
         assert_eq!(strings.trim(), character_strings(text), "{text:?}");
     }
+}
+
+#[test]
+fn a_shell_reads_every_word_back() {
+    // No argument of a program can hold NUL.
+    let texts: Vec<String> = values(300).into_iter().map(|text| text.replace('\0', "")).collect();
+    let more = ["templates/a;reboot", "it's", "-rf", "$(reboot)", "`reboot`", "a\nb", "*", "~root"].map(str::to_owned);
+    let texts: Vec<String> = texts.into_iter().chain(more).collect();
+    let words: Vec<String> = texts.iter().map(|text| shell_word(text)).collect();
+    let script = format!("printf '%s\\0' {}", words.join(" "));
+    let output = run("sh", &["-ec", &script]).unwrap();
+    let read: Vec<&str> = std::str::from_utf8(&output.stdout).unwrap().split_terminator('\0').collect();
+    let wanted: Vec<String> =
+        texts.iter().map(|text| if text.starts_with('-') { format!("./{text}") } else { text.clone() }).collect();
+    assert_eq!(read, wanted);
+    let plain = "example.com/templates/smtpd.conf";
+    assert_eq!(shell_word(plain), plain);
 }

@@ -168,7 +168,7 @@ impl From<HostError> for Failure {
         let (problem, mend) = text.split_once("; ").unwrap_or((&text, "look at the host"));
         match error {
             HostError::Busy(_) => Self::work("host", problem, mend),
-            HostError::NoRoot(_) => Self::input("no-root", problem, mend),
+            HostError::NoRoot(_) | HostError::RootNotPlain(_) => Self::input("no-root", problem, mend),
             _ => Self::work("not-installed", problem, mend),
         }
     }

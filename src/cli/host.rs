@@ -12,9 +12,9 @@ use crate::cli::session::{self, Wanted};
 use crate::diag::{Diagnostic, Severity, did_you_mean};
 use crate::env::Env;
 use crate::host::{self, Facts, HostError, Machine};
-use crate::install::{Action, Choices, Found, Installation, Step};
+use crate::install::{Action, Choices, Found, Installation, Step, commands};
 use crate::inventory::Inventory;
-use crate::names::{AbsolutePath, Digest};
+use crate::names::{AbsolutePath, Digest, shell_word};
 use crate::site::{Host, Site, SmtpdConf};
 use crate::store::ledger::LedgerError;
 use crate::store::{Store, Writer};
@@ -33,10 +33,10 @@ pub(super) fn plan(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> Re
     warnings.extend(host::own_checks(&machine, &installation, facts));
     let failed = warnings.iter().any(|finding| finding.severity == Severity::Error);
     let mut text = steps(&machine, &installation);
-    let effects = installation.effects().into_iter().map(|effect| effect.command(host.platform.layout()));
     // What a killed run made due, `apply` will tell too.
-    let due = store.ledger().due(&host.name, machine.root())?;
-    let then = in_order(&due.into_iter().chain(effects).collect(), host);
+    let mut due = store.ledger().due(&host.name, machine.root())?;
+    due.extend(installation.effects());
+    let then = commands(&due, host.platform.layout());
     for command in &then {
         text.push_str(&format!("then: {command}\n"));
     }
@@ -76,7 +76,7 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
     record(env, &mut store, &machine, host, &installation)?;
     staging.switch(&verdict.smtpd_order).map_err(half_way)?;
     // An earlier run may have been killed before it said what it had made due.
-    let due = in_order(&store.ledger().due(&host.name, machine.root())?.into_iter().collect(), host);
+    let due = commands(&store.ledger().due(&host.name, machine.root())?, host.platform.layout());
     // What is said twice does no harm, and the files are in place whatever becomes of the ledger now.
     let _ = store.transact(|ledger| ledger.forget_due(&host.name, machine.root()));
     let mut text = String::new();
@@ -109,10 +109,15 @@ fn refuse_site_of_others(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(), F
     }
     let sudo_user = env.variable("SUDO_UID").and_then(|number| number.parse().ok());
     let directory = session::directory(site);
+    if !directory.root().exists() {
+        // What reads the settings says so.
+        return Ok(());
+    }
     let found = host::refuse_writable_by_others(directory.root(), sudo_user)?;
     found.map_or(Ok(()), |(path, reason)| {
         let message = format!("`{path}` {reason}: others could tell root what to install");
-        let help = format!("look whether it was changed, then: chown root {path}; chmod go-w {path}");
+        let word = shell_word(path.as_str());
+        let help = format!("look whether it was changed, then: chown root {word}; chmod go-w {word}");
         Err(Failure::input("site-of-others", message, help))
     })
 }
@@ -263,7 +268,7 @@ fn record(
             ledger.record_installed(&host.name, machine.root(), (path, *digest), now)?;
         }
         for effect in installation.effects() {
-            ledger.add_due(&host.name, machine.root(), &effect.command(host.platform.layout()))?;
+            ledger.add_due(&host.name, machine.root(), &effect)?;
         }
         let detail = json!({ "root": machine.root().as_str(), "changes": changes });
         ledger.record_event(now, "installing", host.name.as_str(), &detail)?;
@@ -300,18 +305,6 @@ fn detail(machine: &Machine<'_>, step: &Step) -> String {
         }
         _ => should,
     }
-}
-
-/// Puts commands into the order in which they are run: Rspamd signs before OpenSMTPD sends, and a start reads the tables too.
-fn in_order(commands: &BTreeSet<String>, host: &Host) -> Vec<String> {
-    let layout = host.platform.layout();
-    let restarts = [layout.restart_rspamd, layout.restart_smtpd];
-    let found = restarts.into_iter().filter(|restart| commands.contains(*restart));
-    let mut ordered: Vec<String> = found.map(str::to_owned).collect();
-    if !ordered.iter().any(|command| command == layout.restart_smtpd) {
-        ordered.extend(commands.iter().filter(|command| command.starts_with("smtpctl ")).cloned());
-    }
-    ordered
 }
 
 fn done(machine: &Machine<'_>, installation: &Installation, host: &Host) -> String {

@@ -9,10 +9,10 @@ use crate::cli::make::{self, ClientOrder, SiteCa};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::cli::show::day;
-use crate::diag::{Diagnostic, Severity, did_you_mean};
+use crate::diag::{Diagnostic, did_you_mean};
 use crate::env::Env;
 use crate::inventory::{CertificateStatus, ClientCertificate, Inventory};
-use crate::names::{DeviceName, MailAddress, Serial};
+use crate::names::{DeviceName, MailAddress, Serial, shell_word};
 use crate::password;
 use crate::pki::trust::MAXIMUM_TWINS;
 use crate::secret::Secret;
@@ -65,8 +65,7 @@ fn trust_list_long(twins: usize) -> Option<Diagnostic> {
     let message = format!("{twins} certificates are live, and TLS can name {MAXIMUM_TWINS} issuers to a client");
     let help = "remove who has left: postseal user list, then postseal user remove ADDRESS";
     let note = "Dovecot sends the names of its whole list to whoever connects, in 65,535 octets (RFC 8446 §4.2.4)";
-    let finding = Diagnostic::error("trust-list-long", message, help).note(note);
-    Some(Diagnostic { severity: Severity::Warning, ..finding })
+    Some(Diagnostic::warning("trust-list-long", message, help).note(note))
 }
 
 /// Refuses what cannot be added, before anything is written.
@@ -98,7 +97,7 @@ fn check(
         return Err(Failure::input("user-is-alias", format!("`{address}` is an alias"), help));
     }
     if let Some(live) = live(inventory, address).find(|certificate| certificate.device == *device) {
-        let help = format!("name another device: postseal user add {address} --device NAME");
+        let help = format!("name another device: postseal user add {} --device NAME", shell_word(address.as_str()));
         let message = format!("`{address}` has a certificate for `{device}` until {}", day(live.not_after));
         return Err(Failure::input("device-taken", message, help));
     }
@@ -333,6 +332,7 @@ fn known(inventory: &Inventory, address: &MailAddress) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diag::Severity;
 
     #[test]
     fn a_trust_list_is_too_long_once_tls_cannot_name_all_of_it() {

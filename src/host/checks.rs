@@ -1,8 +1,9 @@
 //! What the daemons' own checks miss: `smtpd -n` and `rspamadm configtest` say OK to each of these, and the daemon then dies,
 //! admits nobody or sends unsigned (`facts/opensmtpd.md` section 6, `facts/platforms.md` section 8).
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 
 use base64::Engine as _;
@@ -10,17 +11,20 @@ use base64::prelude::BASE64_STANDARD;
 use camino::{Utf8Path, Utf8PathBuf};
 use time::OffsetDateTime;
 
-use crate::diag::{Diagnostic, Severity};
+use crate::diag::Diagnostic;
 use crate::dkim;
 use crate::host::Machine;
 use crate::install::{Action, Found, Installation, Wanted};
-use crate::inventory::{DkimAlgorithm, Inventory};
+use crate::inventory::{DkimAlgorithm, DkimKey, Inventory};
 use crate::keys::{self, KeyError, PrivateKey};
 use crate::pki::inspect::Certificate;
 use crate::plan;
 use crate::secret::Secret;
 use crate::site::{CertificateSource, Site};
 use crate::tree::Part;
+
+/// No certificate with its chain, and no key, is larger, in octets.
+const MAXIMUM_PEM: u64 = 1 << 20;
 
 /// What the checks compare the files with.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +70,7 @@ impl Checks<'_> {
     }
 
     fn warning(&mut self, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
-        self.add(Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, message, help) });
+        self.add(Diagnostic::warning(code, message, help));
     }
 
     /// The mx and the submission certificate are often the same files, and said once.
@@ -92,7 +96,8 @@ impl Checks<'_> {
     /// A key that does not match kills smtpd at the first TLS connection.
     fn issued_certificates(&mut self, wanted: &[&Wanted]) {
         let find = |path: &Utf8Path| wanted.iter().find(|wanted| wanted.path == path);
-        let certificates = wanted.iter().filter(|file| file.part == Part::Key && file.path.extension() == Some("pem"));
+        let certificates =
+            wanted.iter().filter(|file| file.part == Part::Certificate && file.path.extension() == Some("pem"));
         for file in certificates {
             let (Some(chain), Some(key)) = (&file.content, find(&file.path.with_extension("key"))) else { continue };
             let certificate = Certificate::from_pem(chain.expose_str().unwrap_or_default());
@@ -151,11 +156,17 @@ impl Checks<'_> {
     /// Reads a file that must be root's and must not grant what `forbidden` names.
     fn root_file(&mut self, path: &Utf8Path, forbidden: u32, most: &str) -> Option<Secret> {
         let place = self.machine.root.outside(path);
-        let opened = File::open(&place).and_then(|file| Ok((file.metadata()?, file)));
+        // Asked before it is opened: a pipe would be waited for, and of a file of any size memory would be taken.
+        let opened = fs::metadata(&place).and_then(|metadata| {
+            if !metadata.is_file() || metadata.len() > MAXIMUM_PEM {
+                return Err(io::Error::other("it is no file of a certificate's size"));
+            }
+            Ok((metadata, File::open(&place)?))
+        });
         let (metadata, file) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                let message = format!("`{path}` cannot be read: {error}");
+                let message = format!("`{path}` cannot be used: {error}");
                 self.error("certificate-file", message, "have the certificate issued first, or correct the path");
                 return None;
             }
@@ -165,22 +176,20 @@ impl Checks<'_> {
             let message = format!("`{path}` belongs to the user {owner} and has mode {mode:04o}: smtpd refuses it");
             self.error("certificate-owner", message, format!("give it to root, with mode {most} at most"));
         }
-        let room = usize::try_from(metadata.len()).unwrap_or_default().saturating_add(1);
-        let mut bytes = Vec::with_capacity(room);
-        // A pipe or a device is no certificate.
-        let read = metadata.is_file() && file.take(1 << 20).read_to_end(&mut bytes).is_ok();
-        read.then(|| Secret::new(bytes))
+        // Room for all of it at once: a buffer that grows leaves copies of a key behind.
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1);
+        let read = file.take(MAXIMUM_PEM).read_to_end(&mut bytes);
+        read.ok().map(|_| Secret::new(bytes))
     }
 
     /// Rspamd passes over a key that it cannot use, and the mail leaves unsigned.
     fn dkim_keys(&mut self, installation: &Installation) {
-        let state = self.machine.layout.rspamd_state;
+        let keys: BTreeMap<String, &DkimKey> =
+            self.facts.inventory.dkim_keys.iter().map(|key| (dkim::key_file_name(key), key)).collect();
         for step in installation.steps.iter().filter(|step| step.action.writes()) {
-            let Some(name) = step.path.strip_prefix(state).ok().and_then(|path| path.strip_prefix("dkim").ok()) else {
-                continue;
-            };
-            let content = step.wanted.as_ref().and_then(|wanted| wanted.content.as_ref());
-            let key = self.facts.inventory.dkim_keys.iter().find(|key| dkim::key_file_name(key) == name.as_str());
+            let wanted = step.wanted.as_ref().filter(|wanted| wanted.part == Part::DkimKey);
+            let content = wanted.and_then(|wanted| wanted.content.as_ref());
+            let key = step.path.file_name().and_then(|name| keys.get(name));
             let (Some(content), Some(key)) = (content, key) else { continue };
             if published(key.algorithm, content).as_deref() != Some(key.public.as_str()) {
                 let record = dkim::record_name(&key.selector, &key.domain);

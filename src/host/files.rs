@@ -38,10 +38,12 @@ impl Root {
             io::ErrorKind::PermissionDenied => failed(error),
             _ => HostError::NoRoot(path.to_owned()),
         })?;
-        // It stands in files that smtpd and rspamadm are asked about: their quoting is not tried with it.
-        let is_plain = real == "/" || real.as_str().parse::<AbsolutePath>().is_ok();
-        if !real.is_dir() || !is_plain {
+        if !real.is_dir() {
             return Err(HostError::NoRoot(path.to_owned()));
+        }
+        // It stands in files that smtpd and rspamadm are asked about: their quoting is not tried with it.
+        if real != "/" && real.as_str().parse::<AbsolutePath>().is_err() {
+            return Err(HostError::RootNotPlain(real));
         }
         let directory =
             rustix::fs::open(real.as_str(), DIRECTORY, Mode::empty()).map_err(|error| failed(error.into()))?;

@@ -43,11 +43,12 @@ pub enum HostError {
     /// Another installation is at work.
     #[error("another postseal installs below `{0}`; let it finish, and run the command again")]
     Busy(Utf8PathBuf),
-    /// What should stand for the host's root is no directory, or its path has characters that need quoting.
-    #[error(
-        "`{0}` is no directory with a plain path; name with --root where the host's files are, in letters, digits and / . _ -"
-    )]
+    /// What should stand for the host's root is no directory.
+    #[error("`{0}` is no directory; name with --root where the host's files are")]
     NoRoot(Utf8PathBuf),
+    /// The root's path has characters that need quoting.
+    #[error("the path `{0}` has other characters than letters, digits and / . _ -; mount or move it to a plain one")]
+    RootNotPlain(Utf8PathBuf),
     /// The host lacks an account that a file must belong to.
     #[error("the host has no {kind} `{name}`; install the daemons' packages first")]
     NoAccount {

@@ -148,8 +148,8 @@ impl HostTree<'_> {
         if let Some(certificate) = certificate {
             let chain = Content::Text(certificate.chain.clone());
             let key = Content::Stored(Stored::Key(certificate.key), Some(certificate.key));
-            entries.push(self.root_entry(&format!("{issued}.pem"), 0o644, (Class::Public, Part::Key), chain));
-            entries.push(self.root_entry(&format!("{issued}.key"), 0o600, (Class::Secret, Part::Key), key));
+            entries.push(self.root_entry(&format!("{issued}.pem"), 0o644, (Class::Public, Part::Certificate), chain));
+            entries.push(self.root_entry(&format!("{issued}.key"), 0o600, (Class::Secret, Part::Certificate), key));
         }
         Ok(())
     }
@@ -229,7 +229,7 @@ impl HostTree<'_> {
         for key in keys.filter(|key| key.state == DkimState::Active && self.site.has_domain(&key.domain)) {
             let path = format!("{rspamd_state}/dkim/{}", dkim::key_file_name(key));
             let content = Content::Stored(Stored::Key(key.key), Some(key.key));
-            entries.push(self.entry(&path, rspamd_group, 0o640, (Class::Secret, Part::Key), content));
+            entries.push(self.entry(&path, rspamd_group, 0o640, (Class::Secret, Part::DkimKey), content));
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::diag::Diagnostic;
+use crate::names::shell_word;
 use crate::secret::Secret;
 use crate::store::ledger::LedgerError;
 
@@ -73,7 +74,7 @@ pub enum StoreError {
     #[error("`{0}` is no plain relative path; refused")]
     Outside(Utf8PathBuf),
     /// Others may read what only its owner should.
-    #[error("others may read `{path}` (mode {mode:04o}); if nobody did, run `chmod go= {path}`")]
+    #[error("others may read `{path}` (mode {mode:04o}); if nobody did, run: chmod go= {}", shell_word(.path.as_str()))]
     Readable {
         /// The file or directory.
         path: Utf8PathBuf,

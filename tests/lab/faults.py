@@ -53,10 +53,14 @@ class Done:
         return "help: " in self.talk and "panicked" not in self.talk
 
 
-def run(arguments: list[str], *, before: tuple[str, ...] = (), cwd: Path | None = None) -> Done:
+def run(arguments: list[str], *, before: tuple[str, ...] = ()) -> Done:
+    """Runs postseal, below another program if `before` names one."""
+    return run_program([*before, str(PROGRAM), *arguments])
+
+
+def run_program(command: list[str]) -> Done:
     done = subprocess.run(
-        [*before, str(PROGRAM), *arguments],
-        cwd=cwd,
+        command,
         env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -173,7 +173,7 @@ def test_apply_does_what_plan_printed(machine: Machine) -> None:
 def test_plan_tells_what_an_interrupted_apply_left_to_be_told(machine: Machine) -> None:
     # What one that was killed between its last change and its report leaves.
     told = ["smtpctl update table credentials"]
-    statement = f"INSERT INTO due VALUES ('{HOST}', '/', '{told[0]}')"
+    statement = f"INSERT INTO due VALUES ('{HOST}', '/', 'update credentials')"
     script = f"import sqlite3; sqlite3.connect('{SITE}/state/ledger.sqlite', isolation_level=None).execute({statement!r})"
     machine.host.run("/usr/bin/python3", "-c", script)
     planned = machine.plan()
@@ -245,6 +245,20 @@ def test_what_is_no_longer_rendered_is_removed_unless_it_was_changed(machine: Ma
     assert (said.code, said.steps[gone], said.steps[changed]) == (0, "remove", "leave")
     assert not machine.host.path(gone).exists()
     assert machine.host.path(changed).read_text() == "by hand\n"
+
+
+def test_a_key_that_was_deleted_is_made_anew_and_read(machine: Machine) -> None:
+    machine.host.run("sh", "-c", "rm /var/lib/rspamd/dkim/*r.key")
+    assert machine.apply().told == ["systemctl restart rspamd"]
+    machine.host.run("sh", "-c", f"rm {TABLES}/tls/*.key")
+    assert machine.apply().told == ["systemctl restart opensmtpd"]
+
+
+def test_the_mend_of_a_hostile_file_name_can_be_typed_into_a_shell(machine: Machine) -> None:
+    machine.host.run("sh", "-ec", f"mkdir {SITE}/templates && touch {SITE}/templates/'x; touch y' && chmod a+w {SITE}/templates/x*")
+    said = machine.plan()
+    assert said.codes == ["site-of-others"]
+    assert f"chown root '{SITE}/templates/x; touch y'" in said.errors
 
 
 def test_only_root_applies(machine: Machine) -> None:
@@ -410,7 +424,7 @@ def test_what_is_wrong_with_an_acme_clients_files_is_told_apart(fresh: Machine) 
 
     def said(kind: str, then: str = "true") -> list[str]:
         make = f"openssl req -x509 -newkey {kind} -nodes -days 90 -subj /CN=mail.example.com -keyout one.key -out one.pem"
-        host.run("sh", "-ec", f"cd /etc/ssl && umask 077 && {make} && {then}")
+        host.run("sh", "-ec", f"cd /etc/ssl && rm -rf one.key one.pem && umask 077 && {make} && {then}")
         return fresh.plan("--adopt", SMTPD_CONF).codes
 
     assert fresh.plan("--adopt", SMTPD_CONF).codes == ["certificate-file"]
@@ -418,6 +432,10 @@ def test_what_is_wrong_with_an_acme_clients_files_is_told_apart(fresh: Machine) 
     assert said("rsa:2048", then="echo nothing >one.pem") == ["certificate-file"]
     assert said("rsa:2048", then="openssl x509 -in one.pem -signkey one.key -days -1 -out one.pem") == ["certificate-expired"]
     assert said("ed25519") == ["certificate-key"]
+    # A pipe would be waited for, a file of any size would fill the memory.
+    assert said("rsa:2048", then="rm one.pem && mkfifo one.pem") == ["certificate-file"]
+    assert said("rsa:2048", then="truncate -s 64G one.key") == ["certificate-file"]
+    assert said("rsa:2048", then="rm one.key && mkdir one.key") == ["certificate-file"]
     sec1 = "openssl ec -in one.key -out old.key && mv old.key one.key"
     assert said("ec -pkeyopt ec_paramgen_curve:P-256", then=sec1) == []
     assert said("ec -pkeyopt ec_paramgen_curve:P-384", then=sec1) == ["certificate-unjudged"]
@@ -476,6 +494,7 @@ def test_json_says_the_same_as_the_text(machine: Machine) -> None:
     found: dict[str, Any] = json.loads(machine.plan("--format", "json").out)
     steps = {step["path"]: step["action"] for step in found["steps"] if step["action"] != "same"}
     assert (steps, found["then"]) == (text.steps, text.told)
+    assert text.steps and text.told
 
 
 def test_json_tells_where_what_was_replaced_is_kept(fresh: Machine) -> None:

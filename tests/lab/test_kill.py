@@ -29,6 +29,7 @@ from lab.faults import (
     leftovers,
     points,
     run,
+    run_program,
     run_with_fault,
 )
 from lab.site import DOMAIN, PROGRAM, Site
@@ -265,15 +266,7 @@ exec "$2" $3
 
 
 def in_own_mounts(script: str, *arguments: str) -> Done:
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-ceu", script, "sh", *arguments],
-        env=ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        text=True,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    return run_program(["unshare", "--mount", "sh", "-ceu", script, "sh", *arguments])
 
 
 @pytest.mark.parametrize("room", [0, 1, 3, 8, 16, 31, 60, 99] if FULL else [0, 31])

@@ -14,6 +14,6 @@ CREATE TABLE installed (
 CREATE TABLE due (
     host    TEXT NOT NULL,
     root    TEXT NOT NULL CHECK (root LIKE '/%'),
-    command TEXT NOT NULL CHECK (command <> ''),
-    PRIMARY KEY (host, root, command)
+    effect  TEXT NOT NULL CHECK (effect <> ''),
+    PRIMARY KEY (host, root, effect)
 ) STRICT, WITHOUT ROWID;

@@ -13,6 +13,7 @@ use std::fs;
 use std::time::Duration;
 use time::OffsetDateTime;
 
+use crate::install::Effect;
 use crate::inventory::Inventory;
 use crate::names::{Digest, HostName, MailAddress, Serial, shown};
 use crate::password;
@@ -212,8 +213,8 @@ impl Ledger {
         read::installed(&self.sql, host, root)
     }
 
-    /// Returns the commands that an interrupted installation would have told the administrator to run, sorted.
-    pub fn due(&self, host: &HostName, root: &Utf8Path) -> Result<Vec<String>, LedgerError> {
+    /// Returns what the daemons of a host were to be told by installations that did not get to say it.
+    pub fn due(&self, host: &HostName, root: &Utf8Path) -> Result<BTreeSet<Effect>, LedgerError> {
         read::due(&self.sql, host, root)
     }
 

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 use time::OffsetDateTime;
 
 use super::{LedgerError, digest, moment, parsed};
+use crate::install::Effect;
 use crate::inventory::{
     CertificateStatus, ClientCertificate, DkimAlgorithm, DkimKey, DkimState, Inventory, ServerCertificate, SiteCa, User,
 };
@@ -250,9 +251,10 @@ pub(super) fn installed(
     Ok(found.into_iter().collect())
 }
 
-pub(super) fn due(sql: &Connection, host: &HostName, root: &Utf8Path) -> Result<Vec<String>, LedgerError> {
-    let query = "SELECT command FROM due WHERE host = ?1 AND root = ?2 ORDER BY command";
-    all(sql, query, [host.as_str(), root.as_str()], |row| text(row, 0))
+pub(super) fn due(sql: &Connection, host: &HostName, root: &Utf8Path) -> Result<BTreeSet<Effect>, LedgerError> {
+    let query = "SELECT effect FROM due WHERE host = ?1 AND root = ?2";
+    let found = all(sql, query, [host.as_str(), root.as_str()], |row| parsed(&text(row, 0)?, "effect"))?;
+    Ok(found.into_iter().collect())
 }
 
 pub(super) fn is_empty(sql: &Connection) -> Result<bool, LedgerError> {

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use time::OffsetDateTime;
 
 use super::{LedgerError, collision, parsed, read};
+use crate::install::Effect;
 use crate::inventory::{DkimKey, Inventory};
 use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial};
 use crate::secret::Secret;
@@ -276,10 +277,10 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Records a command that is due on a host once its files are in place.
-    pub fn add_due(&mut self, host: &HostName, root: &Utf8Path, command: &str) -> Result<(), LedgerError> {
-        let values = params![host.as_str(), root.as_str(), command];
-        self.sql.execute("INSERT OR IGNORE INTO due (host, root, command) VALUES (?1, ?2, ?3)", values)?;
+    /// Records what a host's daemons must be told once its files are in place.
+    pub fn add_due(&mut self, host: &HostName, root: &Utf8Path, effect: &Effect) -> Result<(), LedgerError> {
+        let values = params![host.as_str(), root.as_str(), effect.to_string()];
+        self.sql.execute("INSERT OR IGNORE INTO due (host, root, effect) VALUES (?1, ?2, ?3)", values)?;
         Ok(())
     }
 
