@@ -209,6 +209,10 @@ fn a_summary_that_is_full_or_cannot_be_written_changes_no_exit_code() {
     let (code, _, err) = runner.step(&format!("GITHUB_STEP_SUMMARY=/nowhere/summary {PROGRAM} diff"));
     assert_eq!(code, 0);
     assert!(err.starts_with("postseal: the job summary could not be written: "), "{err}");
+    // A pipe that nobody reads would be waited for.
+    let (code, _, err) = runner.step(&format!("mkfifo pipe; GITHUB_STEP_SUMMARY=pipe timeout 60 {PROGRAM} diff"));
+    assert_eq!(code, 0);
+    assert!(err.starts_with("postseal: the job summary could not be written: "), "{err}");
 }
 
 #[test]

@@ -625,6 +625,18 @@ fn snapshot(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
+fn a_key_store_in_golden_is_refused_though_it_is_no_text() {
+    let (_guard, site) = blessed();
+    let bundle = site.join("handout/alice@example.com/default/alice@example.com.p12");
+    fs::copy(bundle, site.join("golden/notes.bin")).unwrap();
+    for command in ["diff", "bless"] {
+        let (code, out, err) = text(&postseal(&site, &[command]));
+        assert_eq!((code, out.as_str()), (4, ""), "{command}: {err}");
+        assert!(err.contains("`golden/notes.bin` is a private key or a .p12 file"), "{err}");
+    }
+}
+
+#[test]
 fn no_command_writes_what_a_template_copies_from_state() {
     let (_guard, site) = blessed();
     let template = site.join("templates/rspamd/local.d/dmarc.conf");

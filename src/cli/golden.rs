@@ -13,7 +13,7 @@ use crate::inventory::{DkimAlgorithm, DkimKey, Inventory};
 use crate::names::{DomainName, visible};
 use crate::plan::{self, Difference, Files, reason};
 use crate::secret::Secret;
-use crate::store::{SiteDir, Store, StoreError};
+use crate::store::{SiteDir, Store, StoreError, TreeItem};
 
 /// `render`
 pub(super) fn render(env: &dyn Env, site: Option<&Utf8Path>) -> Result<Report, Failure> {
@@ -41,6 +41,10 @@ fn after_keys(failure: Failure, made: &[DkimKey]) -> Failure {
     if count == 0 { failure } else { failure.after(&format!("{count} {noun} recorded")) }
 }
 
+/// What to do about a secret in golden/.
+const TAKE_OUT: &str =
+    "take it out of golden/ and out of what was committed, and make it anew: others may have read it";
+
 /// `diff`
 pub(super) fn diff(site: Option<&Utf8Path>, exit_zero: bool) -> Result<Report, Failure> {
     let directory = session::directory(site);
@@ -52,11 +56,7 @@ pub(super) fn diff(site: Option<&Utf8Path>, exit_zero: bool) -> Result<Report, F
     let store = if directory.has_state()? { Some(Store::open(directory.clone())?) } else { None };
     let inventory = public_inventory(&directory, store.as_ref())?;
     let rendered = rendered(&wanted, &inventory, store.as_ref())?;
-    refuse_secrets(
-        &golden,
-        store.as_ref(),
-        "take it out of golden/ and out of what was committed, and make it anew: others may have read it",
-    )?;
+    refuse_secrets(("golden/", &golden), store.as_ref(), TAKE_OUT)?;
     let mut difference = plan::difference(&golden, &rendered);
     reason::explain(&mut difference, &golden, &rendered, &inventory, |blessed| {
         wanted.render(blessed).ok().map(|tree| plan::public_files(&tree))
@@ -86,7 +86,7 @@ fn rendered(wanted: &Wanted, inventory: &Inventory, store: Option<&Store>) -> Re
     let tree =
         wanted.render(inventory).map_err(|failure| if store.is_none() { by_the_lock(failure) } else { failure })?;
     let files = plan::public_files(&tree);
-    refuse_secrets(&files, store, RENDERED)?;
+    refuse_secrets(("", &files), store, RENDERED)?;
     Ok(files)
 }
 
@@ -181,6 +181,12 @@ fn golden(directory: &SiteDir) -> Result<Option<Files>, Failure> {
         }
         _ => error.into(),
     })?;
+    let is_secret =
+        |item: &TreeItem| item.content.as_ref().is_some_and(|content| plan::is_der_secret(content.expose()));
+    if let Some((path, _)) = items.iter().flatten().find(|(_, item)| is_secret(item)) {
+        let message = format!("`golden/{}` is a private key or a .p12 file", visible(path.as_str()));
+        return Err(Failure::secret("secret-in-golden", message, TAKE_OUT));
+    }
     Ok(items.map(|items| {
         // What is no text is told apart, and never shown.
         let text = |content: &Secret| match content.expose_str() {

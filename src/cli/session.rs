@@ -48,7 +48,7 @@ impl Wanted {
         let tree = self.render(inventory)?;
         // Without a template of the administrator's nothing can copy what state/ keeps, and with many users it is much to read.
         let store = Some(store).filter(|_| !self.templates.is_empty());
-        refuse_secrets(&plan::public_files(&tree), store, RENDERED)?;
+        refuse_secrets(("", &plan::public_files(&tree)), store, RENDERED)?;
         Ok(tree)
     }
 }
@@ -56,13 +56,17 @@ impl Wanted {
 /// What to do about a secret in a rendered file.
 pub(super) const RENDERED: &str = "a template of yours copies a secret into a public file; take it out";
 
-/// Refuses public files that hold a secret: a private key, a hash, or anything that the store keeps, as it is, in hexadecimal
+/// Refuses public files, with the directory that their paths are below, that hold a secret: a private key, a hash, or anything that the store keeps, as it is, in hexadecimal
 /// or in base64.
-pub(super) fn refuse_secrets(files: &Files, store: Option<&Store>, help: &str) -> Result<(), Failure> {
+pub(super) fn refuse_secrets(
+    (directory, files): (&str, &Files),
+    store: Option<&Store>,
+    help: &str,
+) -> Result<(), Failure> {
     let stored = Kept::new(store.map(Store::secret_texts).transpose()?.unwrap_or_default());
     let holds = |text: &str| plan::holds_secret(text) || stored.stands_in(text.as_bytes());
     let Some((path, _)) = files.iter().find(|(_, text)| holds(text)) else { return Ok(()) };
-    let message = format!("`{}` holds a private key, a password or its hash", visible(path.as_str()));
+    let message = format!("`{directory}{}` holds a private key, a password or its hash", visible(path.as_str()));
     Err(Failure::secret("secret-in-golden", message, help))
 }
 

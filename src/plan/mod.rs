@@ -101,6 +101,16 @@ pub fn holds_secret(text: &str) -> bool {
     text.contains("PRIVATE KEY-----") || text.lines().any(hash)
 }
 
+/// Tells whether octets are a private key or a key store in DER: PKCS#12 (RFC 7292 §4), PKCS#8 (RFC 5958 §2), PKCS#1
+/// (RFC 8017 §A.1.2) or SEC 1 (RFC 5915 §3). Each is a SEQUENCE that begins with a version and what that is followed by.
+pub fn is_der_secret(octets: &[u8]) -> bool {
+    let Some([0x30, length, rest @ ..]) = octets.get(..) else { return false };
+    // The long form tells in its first octet how many octets of length follow.
+    let skip = if *length < 0x80 { 0 } else { usize::from(length & 0x7f) };
+    let begins = [[2, 1, 3, 0x30], [2, 1, 0, 0x30], [2, 1, 1, 0x30], [2, 1, 0, 2], [2, 1, 1, 4]];
+    rest.get(skip..).is_some_and(|content| begins.iter().any(|begin| content.starts_with(begin)))
+}
+
 /// Compares what was blessed with what is rendered, bytewise.
 pub fn difference(golden: &Files, rendered: &Files) -> Difference {
     let mut difference = Difference::default();
@@ -168,6 +178,17 @@ mod tests {
         assert!(holds_secret("alice@example.com:$2b$10$abc\n"));
         assert!(holds_secret("password = \"$2$abc$def\";\n"));
         assert!(!holds_secret("v=DKIM1; k=rsa; p=MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A\n-----BEGIN CERTIFICATE-----\n"));
+    }
+
+    #[test]
+    fn keys_in_der_are_found_and_certificates_are_not() {
+        let key = crate::keys::generate(crate::keys::KeyKind::P256).unwrap();
+        assert!(is_der_secret(key.expose_pkcs8()));
+        assert!(is_der_secret(&[0x30, 0x82, 9, 9, 2, 1, 3, 0x30, 0x82]));
+        assert!(!is_der_secret(key.spki_der()));
+        for octets in [&b""[..], b"0", b"0\x80", b"0\xff", b"text"] {
+            assert!(!is_der_secret(octets), "{octets:?}");
+        }
     }
 
     #[test]

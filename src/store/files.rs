@@ -187,6 +187,10 @@ pub(super) fn write_staged(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(
 /// Adds to the end of a file that another program gave, unless it would grow longer than the limit. Returns whether it did.
 pub fn append(path: &Utf8Path, bytes: &[u8], limit: u64) -> Result<bool, StoreError> {
     let doing = while_doing("write", path);
+    // A pipe would be waited for.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(StoreError::NotAFile(path.to_owned()));
+    }
     let mut file = OpenOptions::new().append(true).create(true).mode(0o644).open(path).map_err(&doing)?;
     let length = file.metadata().map_err(&doing)?.len().saturating_add(bytes.len() as u64);
     if length > limit {
