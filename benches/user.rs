@@ -25,7 +25,7 @@ use postseal::pki::Certificate;
 use postseal::pki::bundle::{Bundle, BundleSalts, ITERATIONS, Protection, SALT_OCTETS};
 use postseal::pki::issue::{self, Authority, ClientRequest, ClientSerials};
 use postseal::secret::Secret;
-use postseal::store::ledger::{NewCertificate, NewClient};
+use postseal::store::ledger::{ClientIssuer, NewCertificate, NewClient};
 use postseal::store::{Passphrase, SiteDir, Writer};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING as ECDSA, EcdsaKeyPair};
@@ -108,8 +108,7 @@ impl Site {
         let whose = NewClient {
             address: address.clone(),
             device: self.device.clone(),
-            issuing: made.issuing.pem(),
-            twin: made.twin.pem(),
+            issuer: ClientIssuer::Own { issuing: made.issuing.pem(), twin: made.twin.pem() },
         };
         Made { address, password, p12, recorded, whose }
     }

@@ -34,8 +34,8 @@ pub struct Finished {
     pub errors: String,
 }
 
-/// What the program asks of its surroundings.
-pub trait Env {
+/// What the program asks of its surroundings; several threads may ask at once.
+pub trait Env: Sync {
     /// Returns the time in UTC, in whole seconds: certificates hold no finer.
     fn now(&self) -> OffsetDateTime;
 

@@ -12,8 +12,12 @@ use crate::names::{DeviceName, Digest, DomainName, HostName, MailAddress, Select
 pub struct Inventory {
     /// The site CA, once there is one.
     pub site_ca: Option<SiteCa>,
-    /// Live server certificates, sorted by host.
+    /// Live server certificates, one for each host, sorted by host.
     pub server_certificates: Vec<ServerCertificate>,
+    /// Keys of the servers' next certificates, sorted by host; empty when read from the lock.
+    pub next_keys: Vec<NextKey>,
+    /// Issuing CAs for all clients, the oldest first; empty when read from the lock.
+    pub issuing_cas: Vec<IssuingCa>,
     /// DKIM keys that still matter to DNS or Rspamd, sorted by domain, algorithm, selector.
     pub dkim_keys: Vec<DkimKey>,
     /// Accounts, sorted by address; empty when read from the lock.
@@ -24,6 +28,8 @@ pub struct Inventory {
     pub credentials: Option<Digest>,
     /// The digest of the list of twins that daemons trust; none when read from the lock.
     pub trust_list: Option<Digest>,
+    /// The digest of the CRLs, one after the other; none without any, and when read from the lock.
+    pub crls: Option<Digest>,
 }
 
 impl Inventory {
@@ -142,26 +148,117 @@ pub struct User {
     pub since: OffsetDateTime,
 }
 
-/// What a client certificate is worth.
+/// What a certificate is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CertificateStatus {
-    /// Its twin is on the trust list, until it expires.
+    /// Daemons admit it: it, or the CA that issued it, is on the trust list until its end is recorded.
     Live,
-    /// Its twin was taken off the trust list.
+    /// It came back with a restored ledger and may have been revoked since: not admitted until an administrator confirms it.
+    Held,
+    /// Its end is recorded: it ran out, or the overlap with the one that took its place is over.
+    Expired,
+    /// It was revoked.
     Revoked,
 }
 
 impl CertificateStatus {
     /// Every status.
-    pub const ALL: [Self; 2] = [Self::Live, Self::Revoked];
+    pub const ALL: [Self; 4] = [Self::Live, Self::Held, Self::Expired, Self::Revoked];
 
     /// Returns the status's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
+            Self::Held => "held",
+            Self::Expired => "expired",
             Self::Revoked => "revoked",
         }
     }
+}
+
+/// Why a certificate is revoked (RFC 5280 §5.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The account or the host is gone.
+    CessationOfOperation,
+    /// The device is lost, or the key was seen.
+    KeyCompromise,
+    /// A newer one takes its place.
+    Superseded,
+    /// No reason was given.
+    Unspecified,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::CessationOfOperation, Self::KeyCompromise, Self::Superseded, Self::Unspecified];
+
+    /// Returns the reason's name in RFC 5280.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CessationOfOperation => "cessationOfOperation",
+            Self::KeyCompromise => "keyCompromise",
+            Self::Superseded => "superseded",
+            Self::Unspecified => "unspecified",
+        }
+    }
+}
+
+/// When and why something was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revocation {
+    /// When.
+    pub at: OffsetDateTime,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What took a certificate's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Successor {
+    /// The serial of the newer certificate.
+    pub serial: Serial,
+    /// Until when both are admitted.
+    pub retires_at: OffsetDateTime,
+}
+
+/// The issuing CA for all clients, of `trust = "ca"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuingCa {
+    /// The serial of its certificate from the site CA.
+    pub serial: Serial,
+    /// Live or not.
+    pub status: CertificateStatus,
+    /// When it ends.
+    pub not_after: OffsetDateTime,
+    /// The newer one, from when on it issues nothing any more.
+    pub successor: Option<Successor>,
+    /// Its newest CRL.
+    pub crl: Option<Crl>,
+}
+
+/// A CRL, without its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crl {
+    /// Its number (RFC 5280 §5.2.3).
+    pub number: u32,
+    /// When it was made.
+    pub this_update: OffsetDateTime,
+    /// When those who heed it refuse everybody, unless they have a newer one.
+    pub next_update: OffsetDateTime,
+}
+
+/// The key that a host's next certificate will have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextKey {
+    /// The host.
+    pub host: HostName,
+    /// The private key's file below `state/keys`.
+    pub key: Digest,
+    /// SHA-256 of its SubjectPublicKeyInfo, as TLSA 3 1 1 has it (RFC 6698 §2.1).
+    pub spki: Digest,
+    /// Since when it waits.
+    pub since: OffsetDateTime,
 }
 
 /// A client certificate.
@@ -181,4 +278,29 @@ pub struct ClientCertificate {
     pub not_before: OffsetDateTime,
     /// When it ends.
     pub not_after: OffsetDateTime,
+    /// The newer one of the same device.
+    pub successor: Option<Successor>,
+    /// The issuing CA for all that issued it; none if it has one of its own, with a twin of its own.
+    pub issuer: Option<Serial>,
+    /// When and why it was revoked.
+    pub revocation: Option<Revocation>,
+    /// When the person had it, so that what they were given was removed here.
+    pub handed_over: Option<OffsetDateTime>,
+}
+
+impl ClientCertificate {
+    /// Tells whether daemons admit it, as far as is recorded.
+    pub fn is_live(&self) -> bool {
+        self.status == CertificateStatus::Live
+    }
+
+    /// Tells whether it is its device's newest: not ended, not revoked, not replaced.
+    pub fn is_current(&self) -> bool {
+        matches!(self.status, CertificateStatus::Live | CertificateStatus::Held) && self.successor.is_none()
+    }
+
+    /// Returns from when on it is admitted no longer.
+    pub fn ends_at(&self) -> OffsetDateTime {
+        self.successor.map_or(self.not_after, |successor| successor.retires_at.min(self.not_after))
+    }
 }

@@ -114,6 +114,19 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
+    /// Takes over a public key in its SubjectPublicKeyInfo (RFC 5280 §4.1.2.7), in the form that postseal itself writes.
+    ///
+    /// # Errors
+    /// [`KeyError::UnusableKind`] for a kind that is not used, [`KeyError::Malformed`] if it is none, or written otherwise.
+    pub fn from_spki(spki: &[u8]) -> Result<Self, KeyError> {
+        let kind = kind_of(spki)?;
+        let head = spki.get(..P256_SPKI.len());
+        if kind == KeyKind::P256 && (head != Some(P256_SPKI.as_slice()) || spki.len() != P256_SPKI.len() + 65) {
+            return Err(KeyError::malformed("the point of the elliptic curve is compressed"));
+        }
+        Ok(Self { kind, spki: spki.to_vec() })
+    }
+
     /// Returns the kind.
     pub fn kind(&self) -> KeyKind {
         self.kind

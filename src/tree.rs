@@ -38,6 +38,8 @@ impl Class {
 pub enum Stored {
     /// The table of logins and password hashes.
     Credentials,
+    /// What the issuing CAs for all clients revoked.
+    Crls,
     /// A private key below `state/keys`.
     Key(Digest),
     /// The twins that daemons trust.

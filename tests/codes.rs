@@ -154,7 +154,7 @@ const CASES: &[Case] = &[
     ("password", 2, |site| passwd(site, b"short\n")),
     ("password-mismatch", 2, |site| {
         let surroundings = Surroundings::default();
-        surroundings.typed.replace(vec!["correct horse", "battery staple", ""]);
+        *surroundings.typed.lock().unwrap() = vec!["correct horse", "battery staple", ""];
         surroundings.run(site, ["user", "passwd", "alice@example.com", "--ask-password"])
     }),
     ("pki", 2, |site| lock(site, "version = 1\n[site_ca]\nnot_after = 2030-01-01T00:00:00Z\ncertificate = \"x\"\n")),

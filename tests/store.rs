@@ -15,7 +15,7 @@ use postseal::names::{DeviceName, Digest, MailAddress};
 use postseal::plan::public_files;
 use postseal::secret::Secret;
 use postseal::store::files::write_atomic;
-use postseal::store::ledger::{LedgerError, NewCertificate, NewClient};
+use postseal::store::ledger::{AuthorityKey, ClientIssuer, LedgerError, NewCertificate, NewClient};
 use postseal::store::{Passphrase, SITE_CA, SiteDir, Store, StoreError, Writer, bundle_names};
 use postseal::tree::{Class, Content, Entry, Part, Stored, Tree};
 use time::OffsetDateTime;
@@ -280,7 +280,7 @@ fn the_lock_is_stale_until_it_is_refreshed() {
         not_before: NOW,
         not_after: datetime!(2036-09-01 12:00 UTC),
     };
-    writer.transact(|tx| tx.add_site_ca(&ca, &Digest::of(b"key"))).unwrap();
+    writer.transact(|tx| tx.add_site_ca(&ca, &AuthorityKey::File(Digest::of(b"key")))).unwrap();
     assert!(writer.lock_is_stale().unwrap());
     assert!(writer.refresh_lock().unwrap());
     assert_eq!(site.locked_inventory().unwrap().unwrap(), writer.inventory().unwrap().public_part());
@@ -432,7 +432,11 @@ fn with_alice(site: &SiteDir) -> (Writer, Vec<Utf8PathBuf>) {
         not_before: NOW,
         not_after: datetime!(2027-09-01 12:00 UTC),
     };
-    let client = NewClient { address: alice(), device: laptop(), issuing: "issuing".into(), twin: "twin".into() };
+    let client = NewClient {
+        address: alice(),
+        device: laptop(),
+        issuer: ClientIssuer::Own { issuing: "issuing".into(), twin: "twin".into() },
+    };
     let key = DkimKey {
         domain: "example.com".parse().unwrap(),
         algorithm: DkimAlgorithm::Rsa,

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli::args::{External, Init};
 use crate::cli::failure::Failure;
-use crate::cli::make::{self, ClientOrder, SiteCa};
+use crate::cli::make::{self, ClientKey, ClientOrder, SiteCa};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::cli::show::day;
@@ -143,7 +143,13 @@ fn first_user(
     store: &mut Writer,
 ) -> Result<Added, Failure> {
     let device = DeviceName::default();
-    let order = ClientOrder { address, device: &device, key: KeyKind::P256, days: FIRST_USER_DAYS, apple: false };
+    let order = ClientOrder {
+        address,
+        device: &device,
+        key: ClientKey::New(KeyKind::P256),
+        days: FIRST_USER_DAYS,
+        apple: false,
+    };
     make_user(env, site, ca, &NewUser { order, senders: &[], chosen: None }, store)
 }
 

@@ -9,17 +9,18 @@ use crate::cli::failure::Failure;
 use crate::dkim;
 use crate::env::Env;
 use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory};
-use crate::keys::{self, KeyKind, PrivateKey};
+use crate::keys::{self, KeyError, KeyKind, PrivateKey, PublicKey};
 use crate::names::{DeviceName, HostName, MailAddress, Selector, Serial};
 use crate::password;
 use crate::pki::bundle::{Bundle, BundleSalts, Protection};
 use crate::pki::inspect::Certificate;
 use crate::pki::issue::{self, Authority, ClientRequest, ClientSerials};
+use crate::pki::profile::BACKDATED;
 use crate::plan;
 use crate::secret::Secret;
 use crate::site::Site;
-use crate::store::ledger::{NewCertificate, NewClient};
-use crate::store::{Passphrase, SITE_CA, Store, Writer, bundle_names};
+use crate::store::ledger::{AuthorityKey, ClientIssuer, NewCertificate, NewClient};
+use crate::store::{Handout, Passphrase, SITE_CA, Store, Writer, bundle_names, chain_name};
 
 /// A CA that can sign: its certificate and its opened key.
 pub(super) struct SiteCa {
@@ -78,7 +79,7 @@ pub(super) fn site_ca(env: &dyn Env, site: &Site, store: &mut Writer, passphrase
     let placeholder = issue::placeholder_twin(self::key(env, KeyKind::P256)?, self::serial(env)?, now)?;
     let recorded = recorded(&certificate, serial, "");
     store.transact(|ledger| {
-        ledger.add_site_ca(&recorded, &stored)?;
+        ledger.add_site_ca(&recorded, &AuthorityKey::File(stored))?;
         ledger.set_placeholder(&placeholder.pem())?;
         ledger.record_event(now, "ca-made", &site.ca.name, &serde_json::json!({ "serial": serial.to_string() }))
     })?;
@@ -89,11 +90,28 @@ pub(super) fn site_ca(env: &dyn Env, site: &Site, store: &mut Writer, passphrase
 pub(super) fn open_site_ca(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Result<SiteCa, Failure> {
     let help = "make a site with one: postseal init DOMAIN";
     let recorded = store.ledger().site_ca()?.ok_or_else(|| Failure::input("no-ca", "this site has no CA", help))?;
-    let passphrase = ca_passphrase(env, store, file)?;
-    let encrypted = store.key(&recorded.key)?;
-    let pem = encrypted.expose_str().unwrap_or_default();
-    let key = PrivateKey::decrypt(pem, &passphrase)?;
+    let key = authority_key(env, store, file, &recorded.key)?;
     Ok(SiteCa { certificate: Certificate::from_pem(&recorded.certificate)?, key })
+}
+
+/// Opens a CA's key.
+fn authority_key(
+    env: &dyn Env,
+    store: &Store,
+    file: Option<&Utf8Path>,
+    key: &AuthorityKey,
+) -> Result<PrivateKey, Failure> {
+    match key {
+        AuthorityKey::File(digest) => {
+            let passphrase = ca_passphrase(env, store, file)?;
+            let encrypted = store.key(digest)?;
+            Ok(PrivateKey::decrypt(encrypted.expose_str().unwrap_or_default(), &passphrase)?)
+        }
+        AuthorityKey::Token(uri) => {
+            let help = "build postseal with the feature pkcs11: cargo install postseal --features pkcs11";
+            Err(Failure::work("ledger", format!("the CA's key is on a token, {uri}"), help))
+        }
+    }
 }
 
 fn ca_passphrase(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Result<Secret, Failure> {
@@ -230,53 +248,96 @@ fn seed_file(seed: &Secret) -> Secret {
     Secret::new(text)
 }
 
+/// The key of a new client certificate.
+#[derive(Clone, Debug)]
+pub(super) enum ClientKey {
+    /// Made here, and given to the person in a PKCS#12 file.
+    New(KeyKind),
+    /// The person's own, of which only the public half is known here.
+    Theirs(PublicKey),
+}
+
 /// What a new client certificate is made for.
 pub(super) struct ClientOrder<'a> {
     pub(super) address: &'a MailAddress,
     pub(super) device: &'a DeviceName,
-    pub(super) key: KeyKind,
+    pub(super) key: ClientKey,
     pub(super) days: u16,
     pub(super) apple: bool,
 }
 
-/// A client certificate that lies in the handout, not yet in the ledger.
+/// A client certificate that is made, and nowhere recorded or written yet.
 pub(super) struct Client {
     pub(super) recorded: NewCertificate,
     pub(super) whose: NewClient,
-    pub(super) password: Secret,
+    /// What the person is to be given.
+    pub(super) handout: Handout,
 }
 
-/// Issues a client certificate and writes the handout with its PKCS#12 files. The issuing key signs once and is gone.
-pub(super) fn client(env: &dyn Env, ca: &SiteCa, order: &ClientOrder<'_>, store: &Writer) -> Result<Client, Failure> {
-    let now = env.now();
-    let (user_key, issuing_key) = (key(env, order.key)?, key(env, KeyKind::P256)?);
-    let serials = ClientSerials { leaf: serial(env)?, issuing: serial(env)?, twin: serial(env)? };
-    let request =
-        ClientRequest { address: order.address, device: order.device, key: user_key.public(), days: Some(order.days) };
-    let issued = issue::client(&request, issuing_key, serials, &ca.authority()?, now)?;
-    let password = generated_password(env)?;
-    store.put_passphrase(Passphrase::Device(order.address, order.device), &password)?;
-    let bundle = Bundle {
-        key: &user_key,
-        leaf: &issued.leaf,
-        chain: &[&issued.issuing, &ca.certificate],
-        friendly_name: &format!("{} {}", order.address, order.device),
-    };
-    let forms = [Protection::Modern, Protection::Apple].into_iter().zip(bundle_names(order.address));
-    for (protection, file) in forms.take(if order.apple { 2 } else { 1 }) {
-        let p12 = bundle.encode(protection, &password, &BundleSalts::from_random(octets(env)?))?;
-        store.write_handout(order.address, order.device, &file, &p12)?;
+impl Client {
+    pub(super) fn serial(&self) -> &Serial {
+        &self.recorded.serial
     }
-    let site_ca = Secret::from(ca.certificate.pem());
-    store.write_handout(order.address, order.device, SITE_CA, &site_ca)?;
+}
+
+/// Issues a client certificate and makes its handout. The issuing key signs once and is gone. Threads may do it side by side.
+pub(super) fn client(env: &dyn Env, ca: &SiteCa, order: &ClientOrder<'_>) -> Result<Client, Failure> {
+    let now = env.now();
+    let own = match &order.key {
+        ClientKey::New(kind) => Some(key(env, *kind)?),
+        ClientKey::Theirs(_) => None,
+    };
+    let public = match (&order.key, &own) {
+        (ClientKey::Theirs(public), _) => public,
+        (ClientKey::New(_), Some(own)) => own.public(),
+        (ClientKey::New(_), None) => return Err(KeyError::NoRandomness.into()),
+    };
+    let issuing_key = key(env, KeyKind::P256)?;
+    let serials = ClientSerials { leaf: serial(env)?, issuing: serial(env)?, twin: serial(env)? };
+    let request = ClientRequest { address: order.address, device: order.device, key: public, days: Some(order.days) };
+    let issued = issue::client(&request, issuing_key, serials, &ca.authority()?, now)?;
+    let handout = handout(env, order, own.as_ref(), &issued.leaf, &[&issued.issuing, &ca.certificate])?;
     Ok(Client {
         recorded: recorded(&issued.leaf, serials.leaf, ""),
         whose: NewClient {
             address: order.address.clone(),
             device: order.device.clone(),
-            issuing: issued.issuing.pem(),
-            twin: issued.twin.pem(),
+            issuer: ClientIssuer::Own { issuing: issued.issuing.pem(), twin: issued.twin.pem() },
         },
-        password,
+        handout,
     })
+}
+
+/// Makes what the person is to be given: PKCS#12 files for a key that was made here, or else the certificate with its chain.
+fn handout(
+    env: &dyn Env,
+    order: &ClientOrder<'_>,
+    own: Option<&PrivateKey>,
+    leaf: &Certificate,
+    chain: &[&Certificate],
+) -> Result<Handout, Failure> {
+    let mut handout = Handout::default();
+    if let Some(key) = own {
+        let password = generated_password(env)?;
+        let friendly_name = &friendly_name(order.address, order.device, leaf);
+        let bundle = Bundle { key, leaf, chain, friendly_name };
+        let forms = [Protection::Modern, Protection::Apple].into_iter().zip(bundle_names(order.address));
+        for (protection, file) in forms.take(if order.apple { 2 } else { 1 }) {
+            let p12 = bundle.encode(protection, &password, &BundleSalts::from_random(octets(env)?))?;
+            handout.files.push((file, p12));
+        }
+        handout.p12_password = Some(password);
+    } else {
+        let whole: String = std::iter::once(&leaf).chain(chain).map(|certificate| certificate.pem()).collect();
+        handout.files.push((chain_name(order.address), whole.into()));
+    }
+    if let Some(site_ca) = chain.last() {
+        handout.files.push((SITE_CA.to_owned(), site_ca.pem().into()));
+    }
+    Ok(handout)
+}
+
+/// The name that mail programs show. The day of issue tells a renewed certificate from the one that it replaces.
+fn friendly_name(address: &MailAddress, device: &DeviceName, leaf: &Certificate) -> String {
+    format!("{address} {device} {}", (leaf.facts().not_before + BACKDATED).date())
 }

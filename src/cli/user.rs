@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::cli::args::{Password, UserAdd, UserPasswd};
 use crate::cli::failure::Failure;
-use crate::cli::make::{self, ClientOrder, SiteCa};
+use crate::cli::make::{self, ClientKey, ClientOrder, SiteCa};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::cli::show::day;
@@ -30,7 +30,8 @@ pub(super) struct NewUser<'a> {
 /// What was made for a user.
 pub(super) struct Added {
     pub(super) certificate: time::Date,
-    pub(super) p12_password: Secret,
+    /// None for a key that was not made here.
+    pub(super) p12_password: Option<Secret>,
     pub(super) mail_password: Option<Secret>,
 }
 
@@ -46,7 +47,8 @@ pub(super) fn add(env: &dyn Env, site: Option<&Utf8Path>, args: &UserAdd) -> Res
     check(&wanted.site, &inventory, address, device, &args.senders)?;
     let chosen = chosen(env, &args.password)?;
     let ca = make::open_site_ca(env, &store, args.ca_passphrase_file.as_deref())?;
-    let order = ClientOrder { address, device, key: args.key, days: args.days, apple: args.apple };
+    let key = ClientKey::New(args.key);
+    let order = ClientOrder { address, device, key, days: args.days, apple: args.apple };
     let new = NewUser { order, senders: &args.senders, chosen };
     let added = make_user(env, &wanted.site, &ca, &new, &mut store)?;
     let done = format!("the certificate of {address} for `{device}` is recorded");
@@ -157,38 +159,38 @@ pub(super) fn make_user(
     senders.sort();
     senders.dedup();
     let sets_password = site.accounts == Accounts::Managed && (is_new || new.chosen.is_some());
-    let mail = if sets_password { Some(mail_password(env, new.chosen.clone(), address, store)?) } else { None };
-    let client = make::client(env, ca, &new.order, store)?;
+    let mut client = make::client(env, ca, &new.order)?;
+    let hash = if sets_password {
+        let (password, hash) = mail_password(env, new.chosen.clone())?;
+        client.handout.mail_password = Some(password);
+        Some(hash)
+    } else {
+        None
+    };
+    store.incoming().put(client.serial(), &client.handout)?;
     store.transact(|ledger| {
         if is_new {
             ledger.add_user(address, now)?;
         }
         ledger.set_senders(address, &senders)?;
-        if let Some((_, hash)) = &mail {
+        if let Some(hash) = &hash {
             ledger.set_password(address, hash)?;
         }
         ledger.add_client_certificate(&client.recorded, &client.whose)?;
-        let detail = json!({ "device": new.order.device, "serial": client.recorded.serial.to_string() });
+        let detail = json!({ "device": new.order.device, "serial": client.serial().to_string() });
         ledger.record_event(now, "client-certificate-issued", address.as_str(), &detail)
     })?;
-    if mail.is_some() {
-        let done = format!("the certificate of {address} for `{}` is recorded", new.order.device);
-        store.settle_password().map_err(|error| Failure::from(error).after(&done))?;
-    }
+    let done = format!("the certificate of {address} for `{}` is recorded", new.order.device);
+    store.settle_handout(client.serial()).map_err(|error| Failure::from(error).after(&done))?;
     Ok(Added {
         certificate: day(client.recorded.not_after),
-        p12_password: client.password,
-        mail_password: mail.map(|(password, _)| password),
+        p12_password: client.handout.p12_password,
+        mail_password: client.handout.mail_password,
     })
 }
 
-/// Makes or takes a mail password, keeps it for the handing over, and returns it with its hash.
-fn mail_password(
-    env: &dyn Env,
-    chosen: Option<Secret>,
-    address: &MailAddress,
-    store: &Writer,
-) -> Result<(Secret, Secret), Failure> {
+/// Makes or takes a mail password, and returns it with its hash.
+pub(super) fn mail_password(env: &dyn Env, chosen: Option<Secret>) -> Result<(Secret, Secret), Failure> {
     let password = match chosen {
         Some(chosen) => chosen,
         None => make::generated_password(env)?,
@@ -196,7 +198,6 @@ fn mail_password(
     let hash = password::hash(&password, make::octets(env)?).map_err(|error| {
         Failure::work("bcrypt", format!("the password could not be hashed: {error}"), "report this as a bug")
     })?;
-    store.put_pending_password(address, &password)?;
     Ok((password, hash))
 }
 
@@ -208,7 +209,9 @@ fn add_report(env: &dyn Env, wanted: &Wanted, store: &Writer, order: &ClientOrde
         let shown = shown.map_or_else(|| format!("in {}", store.passphrase_path(place)), str::to_owned);
         rows.push(vec![what.to_owned(), shown]);
     };
-    secret("password of the .p12", &added.p12_password, Passphrase::Device(order.address, order.device));
+    if let Some(password) = &added.p12_password {
+        secret("password of the .p12", password, Passphrase::Device(order.address, order.device));
+    }
     if let Some(password) = &added.mail_password {
         secret("mail password", password, Passphrase::Account(order.address));
     }
@@ -245,7 +248,8 @@ pub(super) fn passwd(env: &dyn Env, site: Option<&Utf8Path>, args: &UserPasswd) 
     }
     known(&store.inventory()?, &args.address)?;
     let chosen = chosen(env, &args.password)?;
-    let (password, hash) = mail_password(env, chosen, &args.address, &store)?;
+    let (password, hash) = mail_password(env, chosen)?;
+    store.put_pending_password(&args.address, &password)?;
     let now = env.now();
     store.transact(|ledger| {
         ledger.set_password(&args.address, &hash)?;

@@ -25,6 +25,17 @@ pub fn bundle_names(address: &MailAddress) -> [String; 2] {
     [format!("{name}.p12"), format!("{name}-apple.p12")]
 }
 
+/// Returns the name of the file of a handout that holds a certificate with its chain, for a key that the person made.
+pub fn chain_name(address: &MailAddress) -> String {
+    format!("{}.pem", address.path_component())
+}
+
+/// Returns every name that a file of a handout may have, but for the CA's.
+pub(super) fn own_names(address: &MailAddress) -> [String; 3] {
+    let [modern, apple] = bundle_names(address);
+    [modern, apple, chain_name(address)]
+}
+
 /// What a stored passphrase opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passphrase<'a> {

@@ -5,6 +5,7 @@
 
 pub mod files;
 mod guard;
+mod incoming;
 mod installs;
 mod keys;
 pub mod ledger;
@@ -28,7 +29,8 @@ use crate::tree::{Class, Content, Entry, Resolve, Stored, Tree};
 use self::files::Depth;
 pub use self::files::StoreError;
 use self::guard::SiteLock;
-pub use self::keys::{Passphrase, SITE_CA, bundle_names};
+pub use self::incoming::{Handout, Incoming};
+pub use self::keys::{Passphrase, SITE_CA, bundle_names, chain_name};
 use self::ledger::{Ledger, LedgerError, Transaction};
 pub use self::site_dir::SiteDir;
 pub use self::stage::Staged;
@@ -96,6 +98,7 @@ impl Resolve for Store {
         match stored {
             Stored::Credentials => Ok(self.ledger.credentials()?),
             Stored::Key(digest) => self.key(digest),
+            Stored::Crls => Ok(self.ledger.crls()?.into()),
             Stored::TrustList => Ok(self.ledger.trust_list()?.into()),
         }
     }
@@ -156,7 +159,9 @@ impl Writer {
         let mut writer = Self { store, set_aside: Vec::new(), _lock: lock };
         writer.refuse_old_ledger()?;
         writer.settle_password()?;
-        writer.set_aside = writer.sweep()?;
+        writer.set_aside = writer.settle_handouts()?;
+        let swept = writer.sweep()?;
+        writer.set_aside.extend(swept);
         Ok(writer)
     }
 
@@ -229,7 +234,7 @@ fn checked_state(site: &SiteDir) -> Result<Utf8PathBuf, StoreError> {
     }
     let metadata = fs::metadata(&state).map_err(files::while_doing("read", &state))?;
     files::refuse_readable(&state, &metadata)?;
-    for directory in [state.join("keys"), state.join("passwords"), site.path("handout")] {
+    for directory in [state.join("keys"), state.join("passwords"), state.join("incoming"), site.path("handout")] {
         files::refuse_link(&directory)?;
     }
     Ok(state)

@@ -13,7 +13,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::inventory::DkimKey;
 use crate::names::{DeviceName, Digest, MailAddress};
 use crate::store::files::{self, Item, ItemKind, StoreError, while_doing};
-use crate::store::keys::{ACCOUNT_PASSWORD, DEVICE_PASSWORD, KEY, SITE_CA, bundle_names};
+use crate::store::keys::{ACCOUNT_PASSWORD, DEVICE_PASSWORD, KEY, SITE_CA, own_names};
 use crate::store::ledger::Referred;
 use crate::store::{Store, Writer};
 
@@ -112,7 +112,7 @@ impl Sweep<'_> {
     }
 
     fn handout(&mut self, address: &MailAddress, directory: &Utf8Path) -> Result<(), StoreError> {
-        let bundles = bundle_names(address);
+        let bundles = own_names(address);
         let items = files::list(directory)?;
         let named = |item: &Item, name: &str| item.kind == ItemKind::File && item.path.file_name() == Some(name);
         let is_bundle = |item: &Item| bundles.iter().any(|name| named(item, name));

@@ -1,12 +1,11 @@
 //! The program run within the test: real files and keys, but a clock that stands, and output, terminal and variables that a
 //! test sets and reads.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use postseal::env::{Env, Finished, Program, System};
@@ -20,24 +19,24 @@ use time::macros::datetime;
 pub(crate) struct Surroundings {
     pub(crate) now: OffsetDateTime,
     /// What a person types at each question; without any, nobody is there.
-    pub(crate) typed: RefCell<Vec<&'static str>>,
+    pub(crate) typed: Mutex<Vec<&'static str>>,
     pub(crate) ci: bool,
     pub(crate) random_fails: bool,
     pub(crate) output_fails: bool,
-    pub(crate) out: RefCell<String>,
-    pub(crate) err: RefCell<String>,
+    pub(crate) out: Mutex<String>,
+    pub(crate) err: Mutex<String>,
 }
 
 impl Default for Surroundings {
     fn default() -> Self {
         Self {
             now: datetime!(2026-11-24 12:00 UTC),
-            typed: RefCell::default(),
+            typed: Mutex::default(),
             ci: false,
             random_fails: false,
             output_fails: false,
-            out: RefCell::default(),
-            err: RefCell::default(),
+            out: Mutex::default(),
+            err: Mutex::default(),
         }
     }
 }
@@ -68,23 +67,23 @@ impl Env for Surroundings {
     }
 
     fn person_is_there(&self) -> bool {
-        !self.typed.borrow().is_empty()
+        !self.typed.lock().unwrap().is_empty()
     }
 
     fn ask_secret(&self, _prompt: &str) -> io::Result<Secret> {
-        Ok(Secret::from(self.typed.borrow_mut().remove(0).to_owned()))
+        Ok(Secret::from(self.typed.lock().unwrap().remove(0).to_owned()))
     }
 
     fn print(&self, text: &str) -> io::Result<()> {
         if self.output_fails {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.out.borrow_mut().push_str(text);
+        self.out.lock().unwrap().push_str(text);
         Ok(())
     }
 
     fn talk(&self, text: &str) -> io::Result<()> {
-        self.err.borrow_mut().push_str(text);
+        self.err.lock().unwrap().push_str(text);
         Ok(())
     }
 
@@ -110,7 +109,11 @@ impl Surroundings {
     pub(crate) fn run<A: Into<OsString>>(&self, site: &Path, arguments: impl IntoIterator<Item = A>) -> Answer {
         let program = [OsString::from("postseal"), "--site".into(), site.into()];
         let exit_code = postseal::cli::run(self, program.into_iter().chain(arguments.into_iter().map(Into::into)));
-        Answer { exit_code, out: self.out.take(), err: self.err.take() }
+        Answer {
+            exit_code,
+            out: std::mem::take(&mut *self.out.lock().unwrap()),
+            err: std::mem::take(&mut *self.err.lock().unwrap()),
+        }
     }
 }
 

@@ -14,13 +14,13 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::install::Effect;
-use crate::inventory::Inventory;
-use crate::names::{Digest, HostName, MailAddress, Serial, shown};
+use crate::inventory::{CertificateStatus, Inventory};
+use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial, shown};
 use crate::password;
 use crate::secret::Secret;
 
-pub use self::read::{ClientPem, Event, RecordedCa, Referred};
-pub use self::transaction::{NewCertificate, NewClient, Reason, Transaction};
+pub use self::read::{AuthorityKey, ClientPem, Event, RecordedCa, RecordedIssuingCa, Referred, Watched};
+pub use self::transaction::{ClientIssuer, NewCertificate, NewClient, Transaction};
 
 /// Why the ledger refused or failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,7 +110,7 @@ pub struct Ledger {
 const APPLICATION: i64 = 0x7073_654c;
 
 /// Leads from an empty file to the newest schema; the version of a ledger is the number of steps that it took.
-const STEPS: [&str; 2] = [include_str!("schema.sql"), include_str!("installed.sql")];
+const STEPS: [&str; 3] = [include_str!("schema.sql"), include_str!("installed.sql"), include_str!("life.sql")];
 
 impl Ledger {
     /// Opens the ledger in a file that exists; an empty file becomes an empty ledger.
@@ -201,6 +201,41 @@ impl Ledger {
     /// Returns the certificates that belong to a client's serial.
     pub fn client_pem(&self, serial: &Serial) -> Result<ClientPem, LedgerError> {
         read::client_pem(&self.sql, serial)
+    }
+
+    /// Returns the issuing CA for all clients that issues now.
+    pub fn issuing_ca(&self) -> Result<Option<RecordedIssuingCa>, LedgerError> {
+        Ok(read::issuing_cas(&self.sql)?.into_iter().find(|ca| ca.is_current))
+    }
+
+    /// Returns every issuing CA for all clients, the oldest first.
+    pub fn issuing_cas(&self) -> Result<Vec<RecordedIssuingCa>, LedgerError> {
+        read::issuing_cas(&self.sql)
+    }
+
+    /// Returns the CRLs of all live issuing CAs, as PEM, the oldest CA's first; empty without any.
+    pub fn crls(&self) -> Result<String, LedgerError> {
+        read::crls(&self.sql)
+    }
+
+    /// Returns what was last seen of the files that an ACME client keeps on a host below the root.
+    pub fn watched(&self, host: &HostName, root: &Utf8Path) -> Result<Vec<Watched>, LedgerError> {
+        read::watched(&self.sql, host, root)
+    }
+
+    /// Returns of which expiries, and how many days before, mails told: serial and days.
+    pub fn notices(&self) -> Result<BTreeSet<(Serial, u16)>, LedgerError> {
+        read::notices(&self.sql)
+    }
+
+    /// Returns the certificate of a serial, of whatever kind, as PEM.
+    pub fn certificate_pem(&self, serial: &Serial) -> Result<Option<String>, LedgerError> {
+        read::certificate_pem(&self.sql, serial)
+    }
+
+    /// Returns whose a client certificate is, whatever its status.
+    pub fn whose(&self, serial: &Serial) -> Result<Option<(MailAddress, DeviceName, CertificateStatus)>, LedgerError> {
+        read::whose(&self.sql, serial)
     }
 
     /// Returns all events, the oldest first.

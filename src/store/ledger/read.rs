@@ -9,7 +9,8 @@ use time::OffsetDateTime;
 use super::{LedgerError, digest, moment, parsed};
 use crate::install::Effect;
 use crate::inventory::{
-    CertificateStatus, ClientCertificate, DkimAlgorithm, DkimKey, DkimState, Inventory, ServerCertificate, SiteCa, User,
+    CertificateStatus, ClientCertificate, Crl, DkimAlgorithm, DkimKey, DkimState, Inventory, IssuingCa, NextKey,
+    Reason, Revocation, ServerCertificate, SiteCa, Successor, User,
 };
 use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial};
 use crate::secret::Secret;
@@ -21,10 +22,38 @@ pub struct RecordedCa {
     pub serial: Serial,
     /// The certificate as PEM.
     pub certificate: String,
-    /// The encrypted key's file below `state/keys`.
-    pub key: Digest,
+    /// Where its key is.
+    pub key: AuthorityKey,
     /// When it ends.
     pub not_after: OffsetDateTime,
+}
+
+/// Where the key of a CA is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthorityKey {
+    /// In an encrypted file below `state/keys`.
+    File(Digest),
+    /// On a token, by its PKCS#11 URI (RFC 7512).
+    Token(String),
+}
+
+/// An issuing CA for all clients, with what issuing needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedIssuingCa {
+    /// The serial of its certificate from the site CA.
+    pub serial: Serial,
+    /// That certificate as PEM.
+    pub certificate: String,
+    /// Its twin as PEM.
+    pub twin: String,
+    /// Where its key is.
+    pub key: AuthorityKey,
+    /// When it ends.
+    pub not_after: OffsetDateTime,
+    /// Whether it is live and none took its place.
+    pub is_current: bool,
+    /// Whether daemons trust its twin.
+    pub is_live: bool,
 }
 
 /// The certificates of a client.
@@ -38,6 +67,17 @@ pub struct ClientPem {
     pub twin: String,
 }
 
+/// A file that an ACME client keeps, as it was seen last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// Its path on the host.
+    pub path: Utf8PathBuf,
+    /// What it held.
+    pub digest: Digest,
+    /// When the certificate in it ends.
+    pub not_after: OffsetDateTime,
+}
+
 /// What the ledger refers to in files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Referred {
@@ -47,7 +87,7 @@ pub struct Referred {
     pub accounts: HashSet<MailAddress>,
     /// Those that were.
     pub removed: HashSet<MailAddress>,
-    /// The devices of each mailbox that have a live certificate.
+    /// The devices of each mailbox that have a certificate, live or held.
     pub devices: HashMap<MailAddress, Vec<DeviceName>>,
 }
 
@@ -76,31 +116,136 @@ pub(super) fn inventory(sql: &Connection) -> Result<Inventory, LedgerError> {
     Ok(Inventory {
         site_ca,
         server_certificates: server_certificates(sql)?,
+        next_keys: next_keys(sql)?,
+        issuing_cas: issuing_cas_of_inventory(sql)?,
         dkim_keys: dkim_keys(sql)?,
         users: users(sql)?,
         client_certificates: client_certificates(sql)?,
         credentials: Some(Digest::of(credentials(sql)?.expose())),
         trust_list: trust_list(sql)?.map(|list| Digest::of(list.as_bytes())),
+        crls: Some(crls(sql)?).filter(|crls| !crls.is_empty()).map(|crls| Digest::of(crls.as_bytes())),
     })
 }
 
 pub(super) fn site_ca(sql: &Connection) -> Result<Option<RecordedCa>, LedgerError> {
-    let query =
-        "SELECT serial, certificate, key, not_after FROM certificate WHERE kind = 'site_ca' AND status = 'live'";
+    let query = "SELECT serial, certificate, key, token, not_after FROM certificate
+                 WHERE kind = 'site_ca' AND status = 'live' AND superseded_by IS NULL";
     let mut found = all(sql, query, [], |row| {
         Ok(RecordedCa {
             serial: parsed(&text(row, 0)?, "serial")?,
             certificate: text(row, 1)?,
-            key: digest(&text(row, 2)?)?,
-            not_after: time(row, 3)?,
+            key: authority_key(row, 2)?,
+            not_after: time(row, 4)?,
         })
     })?;
     Ok(found.pop())
 }
 
-fn server_certificates(sql: &Connection) -> Result<Vec<ServerCertificate>, LedgerError> {
+/// Reads the columns `key` and `token`, of which one is there.
+fn authority_key(row: &Row<'_>, column: usize) -> Result<AuthorityKey, LedgerError> {
+    let (key, token): (Option<String>, Option<String>) = (row.get(column)?, row.get(column + 1)?);
+    match (key, token) {
+        (Some(key), _) => Ok(AuthorityKey::File(digest(&key)?)),
+        (None, Some(token)) => Ok(AuthorityKey::Token(token)),
+        (None, None) => Err(LedgerError::Damaged { what: "a CA without a key".to_owned() }),
+    }
+}
+
+pub(super) fn issuing_cas(sql: &Connection) -> Result<Vec<RecordedIssuingCa>, LedgerError> {
     let query =
-        "SELECT host, serial, certificate, key, not_after FROM certificate WHERE kind = 'server' AND status = 'live'";
+        "SELECT serial, certificate, twin, key, token, not_after, status, superseded_by IS NULL FROM certificate
+                 WHERE kind = 'issuing_ca' ORDER BY not_before, serial";
+    all(sql, query, [], |row| {
+        let is_live = text(row, 6)? == CertificateStatus::Live.as_str();
+        Ok(RecordedIssuingCa {
+            serial: parsed(&text(row, 0)?, "serial")?,
+            certificate: text(row, 1)?,
+            twin: text(row, 2)?,
+            key: authority_key(row, 3)?,
+            not_after: time(row, 5)?,
+            is_current: is_live && row.get(7)?,
+            is_live,
+        })
+    })
+}
+
+fn issuing_cas_of_inventory(sql: &Connection) -> Result<Vec<IssuingCa>, LedgerError> {
+    let query = "SELECT serial, status, not_after, superseded_by, retires_at, number, this_update, next_update
+                 FROM certificate LEFT JOIN crl ON crl.issuer = certificate.serial
+                 WHERE kind = 'issuing_ca' ORDER BY not_before, serial";
+    all(sql, query, [], |row| {
+        let number: Option<u32> = row.get(5)?;
+        let crl = |number| Ok::<_, LedgerError>(Crl { number, this_update: time(row, 6)?, next_update: time(row, 7)? });
+        Ok(IssuingCa {
+            serial: parsed(&text(row, 0)?, "serial")?,
+            status: one_of(&text(row, 1)?, CertificateStatus::ALL, CertificateStatus::as_str)?,
+            not_after: time(row, 2)?,
+            successor: successor(row, 3)?,
+            crl: number.map(crl).transpose()?,
+        })
+    })
+}
+
+/// Reads the columns `superseded_by` and `retires_at`.
+fn successor(row: &Row<'_>, column: usize) -> Result<Option<Successor>, LedgerError> {
+    let serial: Option<String> = row.get(column)?;
+    let successor =
+        |serial: String| Ok(Successor { serial: parsed(&serial, "serial")?, retires_at: time(row, column + 1)? });
+    serial.map(successor).transpose()
+}
+
+pub(super) fn crls(sql: &Connection) -> Result<String, LedgerError> {
+    let query = "SELECT pem FROM crl JOIN certificate ON certificate.serial = crl.issuer
+                 WHERE status = 'live' ORDER BY not_before, certificate.serial";
+    Ok(all(sql, query, [], |row| text(row, 0))?.concat())
+}
+
+fn next_keys(sql: &Connection) -> Result<Vec<NextKey>, LedgerError> {
+    let mut found = all(sql, "SELECT host, key, spki, since FROM next_key", [], |row| {
+        Ok(NextKey {
+            host: parsed(&text(row, 0)?, "host name")?,
+            key: digest(&text(row, 1)?)?,
+            spki: digest(&text(row, 2)?)?,
+            since: time(row, 3)?,
+        })
+    })?;
+    found.sort_by(|a, b| a.host.cmp(&b.host));
+    Ok(found)
+}
+
+pub(super) fn watched(sql: &Connection, host: &HostName, root: &Utf8Path) -> Result<Vec<Watched>, LedgerError> {
+    let query = "SELECT path, digest, not_after FROM watched WHERE host = ?1 AND root = ?2 ORDER BY path";
+    all(sql, query, [host.as_str(), root.as_str()], |row| {
+        Ok(Watched { path: text(row, 0)?.into(), digest: digest(&text(row, 1)?)?, not_after: time(row, 2)? })
+    })
+}
+
+pub(super) fn notices(sql: &Connection) -> Result<BTreeSet<(Serial, u16)>, LedgerError> {
+    let found =
+        all(sql, "SELECT serial, days FROM notice", [], |row| Ok((parsed(&text(row, 0)?, "serial")?, row.get(1)?)))?;
+    Ok(found.into_iter().collect())
+}
+
+pub(super) fn certificate_pem(sql: &Connection, serial: &Serial) -> Result<Option<String>, LedgerError> {
+    let query = "SELECT certificate FROM certificate WHERE serial = ?1";
+    Ok(sql.query_row(query, [serial.to_string()], |row| row.get(0)).optional()?)
+}
+
+pub(super) fn whose(
+    sql: &Connection,
+    serial: &Serial,
+) -> Result<Option<(MailAddress, DeviceName, CertificateStatus)>, LedgerError> {
+    let query = "SELECT address, device, status FROM certificate WHERE kind = 'client' AND serial = ?1";
+    let mut found = all(sql, query, [serial.to_string()], |row| {
+        let status = one_of(&text(row, 2)?, CertificateStatus::ALL, CertificateStatus::as_str)?;
+        Ok((parsed(&text(row, 0)?, "mail address")?, parsed(&text(row, 1)?, "device name")?, status))
+    })?;
+    Ok(found.pop())
+}
+
+fn server_certificates(sql: &Connection) -> Result<Vec<ServerCertificate>, LedgerError> {
+    let query = "SELECT host, serial, certificate, key, not_after FROM certificate
+                 WHERE kind = 'server' AND status = 'live' AND superseded_by IS NULL";
     let mut found = all(sql, query, [], |row| {
         Ok(ServerCertificate {
             host: parsed(&text(row, 0)?, "host name")?,
@@ -150,9 +295,15 @@ fn users(sql: &Connection) -> Result<Vec<User>, LedgerError> {
 }
 
 fn client_certificates(sql: &Connection) -> Result<Vec<ClientCertificate>, LedgerError> {
-    let query = "SELECT address, device, serial, fingerprint, status, not_before, not_after FROM certificate
-                 WHERE kind = 'client'";
+    let query =
+        "SELECT address, device, serial, fingerprint, status, not_before, not_after, superseded_by, retires_at, issuer,
+                 revoked_at, reason, handed_over FROM certificate WHERE kind = 'client'";
     let mut found = all(sql, query, [], |row| {
+        let (issuer, reason): (Option<String>, Option<String>) = (row.get(9)?, row.get(11)?);
+        let revocation = |reason: String| {
+            let reason = one_of(&reason, Reason::ALL, Reason::as_str)?;
+            Ok::<_, LedgerError>(Revocation { at: time(row, 10)?, reason })
+        };
         Ok(ClientCertificate {
             address: parsed(&text(row, 0)?, "mail address")?,
             device: parsed(&text(row, 1)?, "device name")?,
@@ -161,6 +312,10 @@ fn client_certificates(sql: &Connection) -> Result<Vec<ClientCertificate>, Ledge
             status: one_of(&text(row, 4)?, CertificateStatus::ALL, CertificateStatus::as_str)?,
             not_before: time(row, 5)?,
             not_after: time(row, 6)?,
+            successor: successor(row, 7)?,
+            issuer: issuer.map(|issuer| parsed(&issuer, "serial")).transpose()?,
+            revocation: reason.map(revocation).transpose()?,
+            handed_over: row.get::<_, Option<i64>>(12)?.map(moment).transpose()?,
         })
     })?;
     // The serial decides between two of one second.
@@ -188,7 +343,8 @@ pub(super) fn credentials(sql: &Connection) -> Result<Secret, LedgerError> {
 }
 
 pub(super) fn trust_list(sql: &Connection) -> Result<Option<String>, LedgerError> {
-    let live = "SELECT twin FROM certificate WHERE kind = 'client' AND status = 'live' ORDER BY serial";
+    let live = "SELECT twin FROM certificate
+                WHERE kind IN ('client', 'issuing_ca') AND status = 'live' AND twin IS NOT NULL ORDER BY serial";
     let mut twins = all(sql, live, [], |row| text(row, 0))?;
     if twins.is_empty() {
         twins = all(sql, "SELECT twin FROM placeholder", [], |row| text(row, 0))?;
@@ -200,8 +356,10 @@ pub(super) fn trust_list(sql: &Connection) -> Result<Option<String>, LedgerError
 pub(super) fn referred(sql: &Connection) -> Result<Referred, LedgerError> {
     let query = "SELECT key, NULL, NULL, 0 FROM certificate WHERE key IS NOT NULL
                  UNION ALL SELECT key, NULL, NULL, 0 FROM dkim_key
+                 UNION ALL SELECT key, NULL, NULL, 0 FROM next_key
                  UNION ALL SELECT NULL, address, NULL, removed_at IS NOT NULL FROM account
-                 UNION ALL SELECT NULL, address, device, 0 FROM certificate WHERE kind = 'client' AND status = 'live'";
+                 UNION ALL SELECT NULL, address, device, 0 FROM certificate
+                 WHERE kind = 'client' AND status IN ('live', 'held')";
     let mut referred = Referred::default();
     let rows = all(sql, query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
     for (key, address, device, removed) in rows {
@@ -221,7 +379,9 @@ pub(super) fn referred(sql: &Connection) -> Result<Referred, LedgerError> {
 }
 
 pub(super) fn client_pem(sql: &Connection, serial: &Serial) -> Result<ClientPem, LedgerError> {
-    let query = "SELECT certificate, issuing, twin FROM certificate WHERE kind = 'client' AND serial = ?1";
+    let query = "SELECT client.certificate, coalesce(client.issuing, ca.certificate), coalesce(client.twin, ca.twin)
+                 FROM certificate client LEFT JOIN certificate ca ON ca.serial = client.issuer
+                 WHERE client.kind = 'client' AND client.serial = ?1";
     let found = sql.query_row(query, [serial.to_string()], |row| {
         Ok(ClientPem { certificate: row.get(0)?, issuing: row.get(1)?, twin: row.get(2)? })
     });

@@ -4,7 +4,7 @@ use serde_json::json;
 use time::macros::datetime;
 
 use super::*;
-use crate::inventory::{CertificateStatus, DkimAlgorithm, DkimKey, DkimState};
+use crate::inventory::{CertificateStatus, Crl, DkimAlgorithm, DkimKey, DkimState, Reason};
 use crate::names::{HostName, MailAddress};
 
 const NOW: OffsetDateTime = datetime!(2026-09-01 12:00 UTC);
@@ -32,8 +32,7 @@ fn client(address: &str, device: &str, number: u8) -> NewClient {
     NewClient {
         address: address.parse().unwrap(),
         device: device.parse().unwrap(),
-        issuing: format!("issuing {number}\n"),
-        twin: format!("twin {number}\n"),
+        issuer: ClientIssuer::Own { issuing: format!("issuing {number}\n"), twin: format!("twin {number}\n") },
     }
 }
 
@@ -96,13 +95,77 @@ fn nothing_is_recorded_twice() {
     );
     let host: HostName = "mail.example.com".parse().unwrap();
     let key = Digest::of(b"key");
-    ledger.transact(|tx| tx.add_site_ca(&certificate(10), &key)).unwrap();
+    let ca_key = AuthorityKey::File(key);
+    ledger.transact(|tx| tx.add_site_ca(&certificate(10), &ca_key)).unwrap();
     ledger.transact(|tx| tx.add_server_certificate(&certificate(11), &host, &key)).unwrap();
-    assert_eq!(problem(ledger.transact(|tx| tx.add_site_ca(&certificate(12), &key))), "a live site CA exists already");
+    assert_eq!(
+        problem(ledger.transact(|tx| tx.add_site_ca(&certificate(12), &ca_key))),
+        "a live site CA exists already"
+    );
     assert_eq!(
         problem(ledger.transact(|tx| tx.add_server_certificate(&certificate(13), &host, &key))),
         "a live certificate of `mail.example.com` exists already"
     );
+}
+
+#[test]
+fn a_superseded_certificate_is_admitted_until_its_overlap_is_over_and_nothing_replaces_it_again() {
+    let mut ledger = with_alice();
+    let (day, later) = (time::Duration::DAY, NOW + time::Duration::DAY * 30);
+    ledger
+        .transact(|tx| {
+            tx.supersede_certificate(&serial(1), &serial(2), later)?;
+            tx.add_client_certificate(&certificate(2), &client("alice@example.com", "laptop", 2))
+        })
+        .unwrap();
+    assert_eq!(ledger.trust_list().unwrap(), "twin 1\ntwin 2\n");
+    let again = ledger.transact(|tx| tx.supersede_certificate(&serial(1), &serial(3), later));
+    assert!(problem(again).ends_with("is not recorded"));
+    let other = ledger.sql.execute("UPDATE certificate SET superseded_by = NULL, retires_at = NULL", []);
+    assert!(other.unwrap_err().to_string().contains("never renewed again"));
+    assert_eq!(ledger.transact(|tx| tx.expire_certificates(later - day)).unwrap(), []);
+    assert_eq!(ledger.transact(|tx| tx.expire_certificates(later)).unwrap(), [serial(1)]);
+    assert_eq!(ledger.trust_list().unwrap(), "twin 2\n");
+    let back = ledger.sql.execute("UPDATE certificate SET status = 'live' WHERE status = 'expired'", []);
+    assert!(back.unwrap_err().to_string().contains("never admitted again"));
+}
+
+#[test]
+fn what_is_held_is_not_admitted_until_it_is_confirmed() {
+    let mut ledger = with_alice();
+    ledger.transact(|tx| tx.hold_certificate(&serial(1))).unwrap();
+    assert_eq!(ledger.trust_list().unwrap(), "placeholder\n");
+    ledger.transact(|tx| tx.confirm_certificate(&serial(1))).unwrap();
+    assert_eq!(ledger.trust_list().unwrap(), "twin 1\n");
+}
+
+#[test]
+fn clients_of_the_ca_for_all_are_admitted_by_its_twin_alone() {
+    let mut ledger = with_alice();
+    let shared = NewClient { issuer: ClientIssuer::Shared(serial(9)), ..client("alice@example.com", "phone", 2) };
+    ledger
+        .transact(|tx| {
+            tx.add_issuing_ca(&certificate(9), "twin 9\n", &AuthorityKey::File(Digest::of(b"key")))?;
+            tx.add_client_certificate(&certificate(2), &shared)
+        })
+        .unwrap();
+    assert_eq!(ledger.trust_list().unwrap(), "twin 1\ntwin 9\n");
+    assert_eq!(ledger.client_pem(&serial(2)).unwrap().twin, "twin 9\n");
+}
+
+#[test]
+fn the_number_of_a_crl_only_grows() {
+    let mut ledger = ledger();
+    let crl = |number| Crl { number, this_update: NOW, next_update: LATER };
+    ledger
+        .transact(|tx| {
+            tx.add_issuing_ca(&certificate(9), "twin 9\n", &AuthorityKey::File(Digest::of(b"key")))?;
+            tx.set_crl(&serial(9), &crl(2), "second\n")
+        })
+        .unwrap();
+    let older = ledger.transact(|tx| tx.set_crl(&serial(9), &crl(2), "again\n"));
+    assert!(problem(older).contains("only grows"));
+    assert_eq!(ledger.crls().unwrap(), "second\n");
 }
 
 #[test]
@@ -218,7 +281,7 @@ fn a_newer_ledger_and_a_foreign_file_are_refused() {
         Ledger::prepare(sql).unwrap_err()
     };
     let newer = open(&format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 99"));
-    assert_eq!(newer, LedgerError::Newer { found: 99, known: 2 });
+    assert_eq!(newer, LedgerError::Newer { found: 99, known: 3 });
     assert_eq!(open("PRAGMA application_id = 77"), LedgerError::NotOurs);
     assert_eq!(open("PRAGMA user_version = 1"), LedgerError::NotOurs);
 }
@@ -239,9 +302,20 @@ fn a_ledger_of_the_first_version_gains_what_is_new_and_keeps_the_rest() {
     sql.execute_batch(STEPS[0]).unwrap();
     sql.execute_batch(&format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 1")).unwrap();
     sql.execute("INSERT INTO event (at, what, subject, detail) VALUES (0, 'made', 'x', '{}')", []).unwrap();
+    let made = |n: u8| format!("'{}', 'client', '{}', 'pem', 1, 2000000000", serial(n), Digest::of(&[n]));
+    let columns = "serial, kind, fingerprint, certificate, not_before, not_after, status, revoked_at, reason, address, device, issuing, twin";
+    sql.execute("INSERT INTO account (address, since) VALUES ('alice@example.com', 1)", []).unwrap();
+    for (n, rest) in [(1, "'live', NULL, NULL"), (2, "'revoked', 5, 'keyCompromise'")] {
+        let row = format!("{}, {rest}, 'alice@example.com', 'laptop', 'issuing', 'twin {n}'", made(n));
+        sql.execute(&format!("INSERT INTO certificate ({columns}) VALUES ({row})"), []).unwrap();
+    }
     migrate(&mut sql).unwrap();
     let ledger = Ledger { sql };
     assert_eq!(ledger.events().unwrap().len(), 1);
+    let statuses: Vec<_> =
+        ledger.inventory().unwrap().client_certificates.into_iter().map(|one| (one.serial, one.status)).collect();
+    assert_eq!(statuses, [(serial(1), CertificateStatus::Live), (serial(2), CertificateStatus::Revoked)]);
+    assert!(ledger.sql.execute("DELETE FROM certificate", []).is_err());
     let (host, root) = ("mail.example.com".parse().unwrap(), Utf8Path::new("/"));
     assert!(ledger.installed(&host, root).unwrap().is_empty());
 }

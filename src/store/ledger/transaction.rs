@@ -4,9 +4,9 @@ use camino::Utf8Path;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use time::OffsetDateTime;
 
-use super::{LedgerError, collision, parsed, read};
+use super::{AuthorityKey, LedgerError, Watched, collision, parsed, read};
 use crate::install::Effect;
-use crate::inventory::{DkimKey, Inventory};
+use crate::inventory::{CertificateStatus, Crl, DkimKey, Inventory, NextKey, Reason};
 use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial};
 use crate::secret::Secret;
 
@@ -38,35 +38,22 @@ pub struct NewClient {
     pub address: MailAddress,
     /// On which device.
     pub device: DeviceName,
-    /// The issuing CA's certificate, signed by the site CA, as PEM.
-    pub issuing: String,
-    /// The issuing CA's self-signed twin, as PEM.
-    pub twin: String,
+    /// Who issued it.
+    pub issuer: ClientIssuer,
 }
 
-/// Why a certificate is revoked (RFC 5280 §5.3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The account or the host is gone.
-    CessationOfOperation,
-    /// The device is lost, or the key was seen.
-    KeyCompromise,
-    /// A newer one takes its place.
-    Superseded,
-    /// No reason was given.
-    Unspecified,
-}
-
-impl Reason {
-    /// Returns the reason's name in RFC 5280.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::CessationOfOperation => "cessationOfOperation",
-            Self::KeyCompromise => "keyCompromise",
-            Self::Superseded => "superseded",
-            Self::Unspecified => "unspecified",
-        }
-    }
+/// The issuing CA of a client certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientIssuer {
+    /// One of its own (`trust = "pinned"`).
+    Own {
+        /// Its certificate, signed by the site CA, as PEM.
+        issuing: String,
+        /// Its self-signed twin, as PEM.
+        twin: String,
+    },
+    /// The one for all (`trust = "ca"`), by its serial.
+    Shared(Serial),
 }
 
 impl<'a> Transaction<'a> {
@@ -83,24 +70,47 @@ impl<'a> Transaction<'a> {
         read::inventory(&self.sql)
     }
 
-    /// Records the site CA; an older one must be revoked first.
-    pub fn add_site_ca(&mut self, ca: &NewCertificate, key: &Digest) -> Result<(), LedgerError> {
+    /// Records the site CA; an older one must be superseded or revoked first.
+    pub fn add_site_ca(&mut self, ca: &NewCertificate, key: &AuthorityKey) -> Result<(), LedgerError> {
+        self.add_authority("site_ca", ca, None, key, || "a live site CA".to_owned())
+    }
+
+    /// Records an issuing CA for all clients, with its twin as PEM; an older one must be superseded or revoked first.
+    pub fn add_issuing_ca(&mut self, ca: &NewCertificate, twin: &str, key: &AuthorityKey) -> Result<(), LedgerError> {
+        self.add_authority("issuing_ca", ca, Some(twin), key, || "a live issuing CA".to_owned())
+    }
+
+    fn add_authority(
+        &mut self,
+        kind: &str,
+        ca: &NewCertificate,
+        twin: Option<&str>,
+        key: &AuthorityKey,
+        what: impl FnOnce() -> String,
+    ) -> Result<(), LedgerError> {
+        let (key, token) = match key {
+            AuthorityKey::File(digest) => (Some(digest.to_string()), None),
+            AuthorityKey::Token(uri) => (None, Some(uri)),
+        };
         let added = self.sql.execute(
-            "INSERT INTO certificate (kind, serial, certificate, fingerprint, not_before, not_after, key)
-             VALUES ('site_ca', ?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO certificate (kind, serial, certificate, fingerprint, not_before, not_after, twin, key, token)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             params![
+                kind,
                 ca.serial.to_string(),
                 ca.pem,
                 ca.fingerprint.to_string(),
                 ca.not_before.unix_timestamp(),
                 ca.not_after.unix_timestamp(),
-                key.to_string()
+                twin,
+                key,
+                token
             ],
         );
-        certificate_added(added, ca, || "a live site CA".to_owned())
+        certificate_added(added, ca, what)
     }
 
-    /// Records a server certificate; the host's older one must be revoked first.
+    /// Records a server certificate; the host's older one must be superseded or revoked first.
     pub fn add_server_certificate(
         &mut self,
         certificate: &NewCertificate,
@@ -123,30 +133,35 @@ impl<'a> Transaction<'a> {
         certificate_added(added, certificate, || format!("a live certificate of `{host}`"))
     }
 
-    /// Records a client certificate of an account; the device's older one must be revoked first.
+    /// Records a client certificate of an account; the device's older one must be superseded or revoked first.
     pub fn add_client_certificate(
         &mut self,
         certificate: &NewCertificate,
         client: &NewClient,
     ) -> Result<(), LedgerError> {
-        let NewClient { address, device, issuing, twin } = client;
+        let NewClient { address, device, issuer } = client;
         self.require_account(address)?;
-        let added = self.sql.execute(
+        let (issuing, twin, shared) = match issuer {
+            ClientIssuer::Own { issuing, twin } => (Some(issuing), Some(twin), None),
+            ClientIssuer::Shared(serial) => (None, None, Some(serial.to_string())),
+        };
+        let mut insert = self.sql.prepare_cached(
             "INSERT INTO certificate
-                 (kind, serial, certificate, fingerprint, not_before, not_after, address, device, issuing, twin)
-             VALUES ('client', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            params![
-                certificate.serial.to_string(),
-                certificate.pem,
-                certificate.fingerprint.to_string(),
-                certificate.not_before.unix_timestamp(),
-                certificate.not_after.unix_timestamp(),
-                address.as_str(),
-                device.as_str(),
-                issuing,
-                twin
-            ],
-        );
+                 (kind, serial, certificate, fingerprint, not_before, not_after, address, device, issuing, twin, issuer)
+             VALUES ('client', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?;
+        let added = insert.execute(params![
+            certificate.serial.to_string(),
+            certificate.pem,
+            certificate.fingerprint.to_string(),
+            certificate.not_before.unix_timestamp(),
+            certificate.not_after.unix_timestamp(),
+            address.as_str(),
+            device.as_str(),
+            issuing,
+            twin,
+            shared
+        ]);
         certificate_added(added, certificate, || format!("a live certificate of `{address}` for `{device}`"))
     }
 
@@ -158,10 +173,128 @@ impl<'a> Transaction<'a> {
         at: OffsetDateTime,
     ) -> Result<(), LedgerError> {
         let revoked = self.sql.execute(
-            "UPDATE certificate SET status = 'revoked', revoked_at = ?2, reason = ?3 WHERE serial = ?1 AND status = 'live'",
+            "UPDATE certificate SET status = 'revoked', revoked_at = ?2, reason = ?3
+             WHERE serial = ?1 AND status IN ('live', 'held')",
             params![serial.to_string(), at.unix_timestamp(), reason.as_str()],
         )?;
         one(revoked, || format!("a live certificate with the serial `{serial}`"))
+    }
+
+    /// Records that another certificate takes a live one's place, and until when both are admitted. It is recorded before the
+    /// newer one is; once replaced, nothing replaces it again.
+    pub fn supersede_certificate(
+        &mut self,
+        serial: &Serial,
+        by: &Serial,
+        retires_at: OffsetDateTime,
+    ) -> Result<(), LedgerError> {
+        let superseded = self.sql.execute(
+            "UPDATE certificate SET superseded_by = ?2, retires_at = ?3
+             WHERE serial = ?1 AND status = 'live' AND superseded_by IS NULL",
+            params![serial.to_string(), by.to_string(), retires_at.unix_timestamp()],
+        )?;
+        one(superseded, || format!("a live certificate with the serial `{serial}`"))
+    }
+
+    /// Records the end of every certificate, of whatever kind, that ran out or whose overlap is over. Returns their serials.
+    pub fn expire_certificates(&mut self, now: OffsetDateTime) -> Result<Vec<Serial>, LedgerError> {
+        let mut expire = self.sql.prepare_cached(
+            "UPDATE certificate SET status = 'expired'
+             WHERE status IN ('live', 'held') AND min(not_after, coalesce(retires_at, not_after)) <= ?1 RETURNING serial",
+        )?;
+        let serials = expire.query_map([now.unix_timestamp()], |row| row.get::<_, String>(0))?;
+        let mut serials: Vec<Serial> =
+            serials.map(|serial| parsed(&serial?, "serial")).collect::<Result<_, LedgerError>>()?;
+        serials.sort_unstable();
+        Ok(serials)
+    }
+
+    /// Takes a live certificate off the trust list until it is confirmed.
+    pub fn hold_certificate(&mut self, serial: &Serial) -> Result<(), LedgerError> {
+        self.change_status(serial, CertificateStatus::Live, CertificateStatus::Held)
+    }
+
+    /// Admits a held certificate again.
+    pub fn confirm_certificate(&mut self, serial: &Serial) -> Result<(), LedgerError> {
+        self.change_status(serial, CertificateStatus::Held, CertificateStatus::Live)
+    }
+
+    fn change_status(
+        &mut self,
+        serial: &Serial,
+        from: CertificateStatus,
+        to: CertificateStatus,
+    ) -> Result<(), LedgerError> {
+        let changed = self.sql.execute(
+            "UPDATE certificate SET status = ?3 WHERE serial = ?1 AND status = ?2",
+            params![serial.to_string(), from.as_str(), to.as_str()],
+        )?;
+        one(changed, || format!("a {} certificate with the serial `{serial}`", from.as_str()))
+    }
+
+    /// Records that the person has what they were given for a certificate.
+    pub fn mark_handed_over(&mut self, serial: &Serial, at: OffsetDateTime) -> Result<(), LedgerError> {
+        let marked = self.sql.execute(
+            "UPDATE certificate SET handed_over = ?2 WHERE serial = ?1 AND kind = 'client' AND status IN ('live', 'held')",
+            params![serial.to_string(), at.unix_timestamp()],
+        )?;
+        one(marked, || format!("a live client certificate with the serial `{serial}`"))
+    }
+
+    /// Records the newest CRL of an issuing CA; its number is greater than that of the one before.
+    pub fn set_crl(&mut self, issuer: &Serial, crl: &Crl, pem: &str) -> Result<(), LedgerError> {
+        self.sql.execute(
+            "INSERT INTO crl (issuer, number, this_update, next_update, pem) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (issuer) DO UPDATE SET number = ?2, this_update = ?3, next_update = ?4, pem = ?5",
+            params![
+                issuer.to_string(),
+                crl.number,
+                crl.this_update.unix_timestamp(),
+                crl.next_update.unix_timestamp(),
+                pem
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Records the key of a host's next certificate, in place of the one recorded before.
+    pub fn set_next_key(&mut self, next: &NextKey) -> Result<(), LedgerError> {
+        self.sql.execute(
+            "INSERT INTO next_key (host, key, spki, since) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (host) DO UPDATE SET key = ?2, spki = ?3, since = ?4",
+            params![next.host.as_str(), next.key.to_string(), next.spki.to_string(), next.since.unix_timestamp()],
+        )?;
+        Ok(())
+    }
+
+    /// Records what was seen of a file that an ACME client keeps.
+    pub fn set_watched(
+        &mut self,
+        host: &HostName,
+        root: &Utf8Path,
+        seen: &Watched,
+        at: OffsetDateTime,
+    ) -> Result<(), LedgerError> {
+        self.sql.execute(
+            "INSERT INTO watched (host, root, path, digest, not_after, since) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (host, root, path) DO UPDATE SET digest = ?4, not_after = ?5, since = ?6",
+            params![
+                host.as_str(),
+                root.as_str(),
+                seen.path.as_str(),
+                seen.digest.to_string(),
+                seen.not_after.unix_timestamp(),
+                at.unix_timestamp()
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Records that a mail told of a certificate's expiry, so many days before it.
+    pub fn add_notice(&mut self, serial: &Serial, days: u16, at: OffsetDateTime) -> Result<(), LedgerError> {
+        let values = params![serial.to_string(), days, at.unix_timestamp()];
+        self.sql.execute("INSERT OR IGNORE INTO notice (serial, days, at) VALUES (?1, ?2, ?3)", values)?;
+        Ok(())
     }
 
     /// Records the twin that stands on the trust list while no client certificate is live.
@@ -307,8 +440,8 @@ impl<'a> Transaction<'a> {
 }
 
 fn live_serials(sql: &Connection, address: &MailAddress) -> Result<Vec<Serial>, LedgerError> {
-    let query =
-        "SELECT serial FROM certificate WHERE kind = 'client' AND address = ?1 AND status = 'live' ORDER BY serial";
+    let query = "SELECT serial FROM certificate
+                 WHERE kind = 'client' AND address = ?1 AND status IN ('live', 'held') ORDER BY serial";
     let mut statement = sql.prepare_cached(query)?;
     let serials = statement.query_map([address.as_str()], |row| row.get::<_, String>(0))?;
     serials.map(|serial| parsed(&serial?, "serial")).collect()
