@@ -284,6 +284,8 @@ pub struct ClientCertificate {
     pub issuer: Option<Serial>,
     /// When and why it was revoked.
     pub revocation: Option<Revocation>,
+    /// Whether the person made the key, which was never here.
+    pub theirs: bool,
     /// When the person had it, so that what they were given was removed here.
     pub handed_over: Option<OffsetDateTime>,
 }

@@ -18,10 +18,10 @@ use time::macros::datetime;
 use surroundings::{Answer, Surroundings, postseal};
 
 /// What a host has to show, or root to do, is tried in the laboratory.
-const LABORATORY: &str = "tests/lab/test_apply.py";
+const LABORATORY: [&str; 2] = ["tests/lab/test_apply.py", "tests/lab/test_revoke.py"];
 
 /// The codes whose case is there.
-const OF_HOSTS: [&str; 25] = [
+const OF_HOSTS: [&str; 28] = [
     "account-missing",
     "certificate-expired",
     "certificate-file",
@@ -30,9 +30,12 @@ const OF_HOSTS: [&str; 25] = [
     "certificate-owner",
     "certificate-unjudged",
     "changed-meanwhile",
+    "daemon-order",
     "directory-closed",
     "dkim-key-mismatch",
     "dkim-key-missing",
+    "door-open",
+    "door-unclear",
     "filter-missing",
     "in-the-way",
     "no-smtpd-conf",
@@ -69,11 +72,20 @@ const CASES: &[Case] = &[
         fs::remove_file(site.join("state/ca.passphrase")).unwrap();
         postseal(site, ["user", "add", "bob@example.com"])
     }),
+    ("certificate-held", 2, |site| {
+        let place = postseal::store::SiteDir::new(camino::Utf8Path::from_path(site).unwrap());
+        let mut writer = postseal::store::Writer::open(place, |_| ()).unwrap();
+        let serial = writer.inventory().unwrap().client_certificates[0].serial;
+        writer.transact(|ledger| ledger.hold_certificate(&serial)).unwrap();
+        drop(writer);
+        postseal(site, ["user", "renew", "alice@example.com"])
+    }),
     ("clock", 3, |site| {
         edit(site, "[aliases]", "[[domain]]\nname = \"example.org\"\n[aliases]");
         Surroundings { now: datetime!(-0001-01-01 0:00 UTC), ..Surroundings::default() }.run(site, ["render"])
     }),
     ("device-taken", 2, |site| postseal(site, ["user", "add", "alice@example.com"])),
+    ("device-unknown", 2, |site| postseal(site, ["user", "revoke", "alice@example.com", "--device", "phone"])),
     ("domain-unknown", 2, |site| postseal(site, ["dns", "example.org"])),
     ("empty-secret", 2, |site| passwd(site, b"\n")),
     ("file-name", 2, |site| {
@@ -149,6 +161,10 @@ const CASES: &[Case] = &[
     ("not-utf8", 2, |site| {
         fs::write(site.join("postseal.toml"), b"a = \"\xff\"\n").unwrap();
         postseal(site, ["render"])
+    }),
+    ("nothing-live", 2, |site| {
+        postseal(site, ["user", "revoke", "alice@example.com"]);
+        postseal(site, ["user", "renew", "alice@example.com"])
     }),
     ("output", 3, |site| Surroundings { output_fails: true, ..Surroundings::default() }.run(site, ["user", "list"])),
     ("password", 2, |site| passwd(site, b"short\n")),
@@ -240,9 +256,9 @@ fn every_code_outside_of_the_settings_is_reported_by_its_case() {
 fn every_listed_code_has_a_case() {
     let cases: Vec<&str> = CASES.iter().map(|(code, ..)| *code).collect();
     assert!(cases.is_sorted(), "{cases:?}");
-    let laboratory = fs::read_to_string(LABORATORY).unwrap();
+    let laboratory = LABORATORY.map(|file| fs::read_to_string(file).unwrap()).concat();
     let untried: Vec<_> = OF_HOSTS.iter().filter(|code| !laboratory.contains(&format!("\"{code}\""))).collect();
-    assert!(untried.is_empty(), "{LABORATORY} lacks {untried:?}");
+    assert!(untried.is_empty(), "{LABORATORY:?} lack {untried:?}");
     let tried: BTreeSet<&str> = cases.into_iter().chain(UNREACHABLE).chain(OF_HOSTS).collect();
     let listed: BTreeSet<&str> = cli::CODES.iter().map(|(code, _)| *code).collect();
     assert_eq!(tried, listed);

@@ -168,13 +168,33 @@ fn external(text: &str) -> Result<External, String> {
     Ok(External { kind, path: path.parse().map_err(|error: crate::names::NameError| error.to_string())? })
 }
 
+/// Reads a number of days, such as `30`, `30d` or `4w`.
+pub(super) fn days(text: &str) -> Result<u16, String> {
+    let (number, unit) = match text.strip_suffix(['d', 'w']) {
+        Some(number) => (number, if text.ends_with('w') { 7 } else { 1 }),
+        None => (text, 1),
+    };
+    let days = number.parse::<u16>().ok().and_then(|number| number.checked_mul(unit)).filter(|days| *days <= 3660);
+    days.ok_or_else(|| "write a number of days up to 3660, such as 30d, or of weeks, such as 4w".to_owned())
+}
+
 /// `user ...`
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
     /// Issue a certificate for a user; a new user also gets an account
     Add(UserAdd),
     /// Show the users and their certificates
-    List,
+    List(super::people::List),
+    /// Show a user, with every certificate and what happened
+    Show {
+        /// Whom
+        #[arg(value_name = "ADDRESS")]
+        address: MailAddress,
+    },
+    /// Issue certificates anew before they end; the old ones are admitted for a while longer
+    Renew(super::renew::Renew),
+    /// Take certificates off the trust list for good
+    Revoke(super::revoke::Revoke),
     /// Set a new mail password
     Passwd(UserPasswd),
     /// Close an account and revoke its certificates

@@ -56,12 +56,41 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
     }
     refuse_site_of_others(env, site)?;
     let (wanted, mut store) = session::write(env, site)?;
+    let installed = install(env, &wanted, &mut store, args)?;
+    let mut text = installed.text;
+    for command in &installed.due {
+        text.push_str(&format!("now: {command}\n"));
+    }
+    let told = installed.due.iter().map(|command| format!("now: {command}"));
+    let told = std::iter::once(installed.done).chain(told).collect::<Vec<_>>().join("; ");
+    let report = Report::fine(text, installed.json).warn(&installed.warnings);
+    Ok(report.done(told))
+}
+
+/// What an installation did.
+pub(super) struct Installed {
+    pub(super) text: String,
+    pub(super) json: serde_json::Value,
+    pub(super) warnings: Vec<Diagnostic>,
+    /// What must be told to the daemons: shell commands, in order.
+    pub(super) due: Vec<String>,
+    /// What is done, in words such as `mail.example.com is installed on /`.
+    done: String,
+}
+
+/// Installs what is rendered; the daemons are not told.
+pub(super) fn install(
+    env: &dyn Env,
+    wanted: &Wanted,
+    store: &mut Writer,
+    args: &Install,
+) -> Result<Installed, Failure> {
     let inventory = store.inventory()?;
     let host = the_host(&wanted.site, args)?;
     let machine = Machine::open(host, &args.root)?;
     machine.lock()?;
-    let installation = compare(&machine, &wanted, &store, &inventory, host, args)?;
-    let facts = facts(env, &wanted, &inventory);
+    let installation = compare(&machine, wanted, store, &inventory, host, args)?;
+    let facts = facts(env, wanted, &inventory);
     let mut warnings = wanted.warnings.clone();
     let hindrances = hindrances(&installation);
     if !hindrances.is_empty() {
@@ -72,8 +101,8 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
     let verdict = host::judge(&machine, env, &installation, facts)?;
     warnings.extend(refuse_errors(verdict.findings)?);
     refuse_changed_meanwhile(&machine, &installation)?;
-    let kept = keep_replaced(&store, host, &installation)?;
-    record(env, &mut store, &machine, host, &installation)?;
+    let kept = keep_replaced(store, host, &installation)?;
+    record(env, store, &machine, host, &installation)?;
     staging.switch(&verdict.smtpd_order).map_err(half_way)?;
     // An earlier run may have been killed before it said what it had made due.
     let due = commands(&store.ledger().due(&host.name, machine.root())?, host.platform.layout());
@@ -87,23 +116,18 @@ pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> R
         text.push_str(&format!("note: {note}\n"));
     }
     text.push_str(&done(&machine, &installation, host));
-    for command in &due {
-        text.push_str(&format!("now: {command}\n"));
-    }
-    let told = due.iter().map(|command| format!("now: {command}")).collect::<Vec<_>>();
-    let told = [vec![format!("{} is installed on {}", host.name, machine.root())], told].concat().join("; ");
     let mut json = to_json(&machine, &installation, host, &due);
     if let Some(json) = json.as_object_mut() {
         let kept = kept.iter().map(|(path, kept)| json!({ "path": path.as_str(), "kept": kept.as_str() }));
         json.insert("kept".to_owned(), kept.collect());
         json.insert("notes".to_owned(), json!(verdict.notes));
     }
-    let report = Report::fine(text, json).warn(&warnings);
-    Ok(report.done(told))
+    let done = format!("{} is installed on {}", host.name, machine.root());
+    Ok(Installed { text, json, warnings, due, done })
 }
 
 /// As root, orders are taken from a site that nobody else can write.
-fn refuse_site_of_others(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(), Failure> {
+pub(super) fn refuse_site_of_others(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(), Failure> {
     if !host::is_root() {
         return Ok(());
     }
@@ -123,7 +147,7 @@ fn refuse_site_of_others(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(), F
 }
 
 /// Returns the host that the arguments name.
-fn the_host<'a>(site: &'a Site, args: &Install) -> Result<&'a Host, Failure> {
+pub(super) fn the_host<'a>(site: &'a Site, args: &Install) -> Result<&'a Host, Failure> {
     let names = || site.hosts.iter().map(|host| host.name.as_str());
     match (&args.host, site.hosts.as_slice()) {
         (None, [only]) => Ok(only),

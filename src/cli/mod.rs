@@ -9,7 +9,10 @@ mod golden;
 mod host;
 mod init;
 mod make;
+mod people;
+mod renew;
 mod report;
+mod revoke;
 mod session;
 mod show;
 mod user;
@@ -68,8 +71,11 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command) -> Result<Rep
         Command::Plan(install) => host::plan(env, site, install),
         Command::Render => golden::render(env, site),
         Command::User(UserCommand::Add(add)) => user::add(env, site, add),
-        Command::User(UserCommand::List) => show::users(site, env.now()),
+        Command::User(UserCommand::List(list)) => people::list(env, site, list),
         Command::User(UserCommand::Passwd(passwd)) => user::passwd(env, site, passwd),
+        Command::User(UserCommand::Renew(args)) => renew::renew(env, site, args),
+        Command::User(UserCommand::Revoke(args)) => revoke::revoke(env, site, args),
+        Command::User(UserCommand::Show { address }) => people::show(env, site, address),
         Command::User(UserCommand::Remove { address }) => user::remove(env, site, address),
     }
 }

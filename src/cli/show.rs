@@ -1,4 +1,4 @@
-//! `user list`, `ca show`, `dkim list`, `dns`: what there is.
+//! `ca show`, `dkim list`, `dns`: what there is.
 
 use std::fmt::Write as _;
 
@@ -11,51 +11,11 @@ use crate::cli::report::{Report, columns};
 use crate::cli::session;
 use crate::diag::did_you_mean;
 use crate::dns::Record;
-use crate::inventory::{CertificateStatus, ClientCertificate, Inventory};
+use crate::inventory::Inventory;
 use crate::names::{Digest, DomainName};
 use crate::pki::Certificate;
 use crate::site::Site;
 use crate::tree::Content;
-
-/// `user list`
-pub(super) fn users(site: Option<&Utf8Path>, now: OffsetDateTime) -> Result<Report, Failure> {
-    let (_, store) = session::read(site)?;
-    let inventory = store.inventory()?;
-    let mut rows = Vec::new();
-    let mut users = Vec::new();
-    for user in &inventory.users {
-        let owned = inventory.client_certificates.iter().filter(|certificate| certificate.address == user.address);
-        let live: Vec<_> = owned.filter(|certificate| certificate.status == CertificateStatus::Live).collect();
-        for certificate in &live {
-            let state = if certificate.not_after < now { "expired" } else { "until" };
-            let validity = format!("{state} {}", day(certificate.not_after));
-            rows.push(vec![user.address.to_string(), certificate.device.to_string(), validity]);
-        }
-        if live.is_empty() {
-            rows.push(vec![user.address.to_string(), "-".to_owned(), "no certificate".to_owned()]);
-        }
-        users.push(json!({
-            "address": user.address,
-            "senders": user.senders,
-            "since": day(user.since).to_string(),
-            "certificates": live.iter().map(|certificate| certificate_json(certificate, now)).collect::<Vec<_>>(),
-        }));
-    }
-    let text =
-        if rows.is_empty() { "no users yet; add one: postseal user add ADDRESS\n".to_owned() } else { columns(&rows) };
-    Ok(Report::fine(text, json!({ "users": users })))
-}
-
-fn certificate_json(certificate: &ClientCertificate, now: OffsetDateTime) -> serde_json::Value {
-    json!({
-        "device": certificate.device,
-        "serial": certificate.serial.to_string(),
-        "fingerprint": certificate.fingerprint.to_string(),
-        "not_before": day(certificate.not_before).to_string(),
-        "not_after": day(certificate.not_after).to_string(),
-        "expired": certificate.not_after < now,
-    })
-}
 
 /// `ca show`
 pub(super) fn ca(site: Option<&Utf8Path>, pem: bool) -> Result<Report, Failure> {

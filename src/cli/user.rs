@@ -11,7 +11,7 @@ use crate::cli::session::{self, Wanted};
 use crate::cli::show::day;
 use crate::diag::{Diagnostic, did_you_mean};
 use crate::env::Env;
-use crate::inventory::{CertificateStatus, ClientCertificate, Inventory};
+use crate::inventory::{ClientCertificate, Inventory};
 use crate::names::{DeviceName, MailAddress, Serial, shell_word};
 use crate::password;
 use crate::pki::trust::MAXIMUM_TWINS;
@@ -40,7 +40,7 @@ pub(super) fn add(env: &dyn Env, site: Option<&Utf8Path>, args: &UserAdd) -> Res
     let (wanted, mut store) = session::write(env, site)?;
     let UserAdd { address, device, .. } = args;
     let inventory = store.inventory()?;
-    if live(&inventory, address).any(|certificate| certificate.device == *device) {
+    if current(&inventory, address).any(|certificate| certificate.device == *device) {
         // A run that was killed may have come as far as that, and no further; who repeats it is refused, and finds all done.
         session::refresh(&wanted, &store)?;
     }
@@ -53,14 +53,13 @@ pub(super) fn add(env: &dyn Env, site: Option<&Utf8Path>, args: &UserAdd) -> Res
     let added = make_user(env, &wanted.site, &ca, &new, &mut store)?;
     let done = format!("the certificate of {address} for `{device}` is recorded");
     session::refresh(&wanted, &store).map_err(|failure| failure.after(&done))?;
-    let live = |certificate: &&ClientCertificate| certificate.status == CertificateStatus::Live;
-    let list = store.inventory()?.client_certificates.iter().filter(live).count();
+    let list = store.inventory()?.client_certificates.iter().filter(|certificate| certificate.is_live()).count();
     let report = add_report(env, &wanted, &store, &new.order, &added).done(done);
     Ok(report.warn(trust_list_long(list).as_slice()))
 }
 
 /// Warns of a trust list that is too long to be sent. It is no error: who is listed is admitted by OpenSMTPD all the same.
-fn trust_list_long(twins: usize) -> Option<Diagnostic> {
+pub(super) fn trust_list_long(twins: usize) -> Option<Diagnostic> {
     if twins <= MAXIMUM_TWINS {
         return None;
     }
@@ -98,9 +97,12 @@ fn check(
         let help = "take it out of [aliases] in postseal.toml, or choose another address";
         return Err(Failure::input("user-is-alias", format!("`{address}` is an alias"), help));
     }
-    if let Some(live) = live(inventory, address).find(|certificate| certificate.device == *device) {
-        let help = format!("name another device: postseal user add {} --device NAME", shell_word(address.as_str()));
-        let message = format!("`{address}` has a certificate for `{device}` until {}", day(live.not_after));
+    if let Some(taken) = current(inventory, address).find(|certificate| certificate.device == *device) {
+        let word = shell_word(address.as_str());
+        let help = format!(
+            "name another device with --device NAME, or renew it: postseal user renew {word} --device {device}"
+        );
+        let message = format!("`{address}` has a certificate for `{device}` until {}", day(taken.not_after));
         return Err(Failure::input("device-taken", message, help));
     }
     Ok(())
@@ -115,9 +117,14 @@ pub(super) fn refuse_tag(address: &MailAddress) -> Result<(), Failure> {
     Ok(())
 }
 
-fn live<'a>(inventory: &'a Inventory, address: &'a MailAddress) -> impl Iterator<Item = &'a ClientCertificate> {
-    let of = move |certificate: &&ClientCertificate| certificate.address == *address;
-    inventory.client_certificates.iter().filter(of).filter(|certificate| certificate.status == CertificateStatus::Live)
+/// Returns the newest certificate of each of a user's devices, live or held.
+pub(super) fn current<'a>(
+    inventory: &'a Inventory,
+    address: &MailAddress,
+) -> impl Iterator<Item = &'a ClientCertificate> {
+    let of = address.clone();
+    let own = inventory.client_certificates.iter().filter(move |certificate| certificate.address == of);
+    own.filter(|certificate| certificate.is_current())
 }
 
 /// Returns the mail password that the administrator chose, if they did.
@@ -231,7 +238,7 @@ fn add_report(env: &dyn Env, wanted: &Wanted, store: &Writer, order: &ClientOrde
 }
 
 /// Says what must happen on each host before something is true there: OpenSMTPD reads its trust list at start only.
-fn how_to_activate(wanted: &Wanted, store: &Writer, what: &str) -> String {
+pub(super) fn how_to_activate(wanted: &Wanted, store: &Writer, what: &str) -> String {
     let hosts = wanted.site.hosts.iter().map(|host| {
         let files = session::shown(store, "out").join(host.name.as_str());
         format!("{what} once {files}/ is installed there, and: {}\n", host.platform.layout().restart_smtpd)
@@ -274,10 +281,7 @@ pub(super) fn remove(env: &dyn Env, site: Option<&Utf8Path>, address: &MailAddre
     let inventory = store.inventory()?;
     let is_there = inventory.users.iter().any(|user| user.address == *address);
     // Removed before, perhaps by a run that was killed: what follows is done all the same.
-    let was_there = inventory.client_certificates.iter().any(|certificate| certificate.address == *address);
-    if !is_there && !was_there {
-        known(&inventory, address)?;
-    }
+    known_ever(&inventory, address)?;
     let revoked = if is_there { record_removal(env, address, &mut store)? } else { Vec::new() };
     let done = format!("{address} is removed and revoked in the ledger");
     let wanted = follow_removal(address, &store).map_err(|failure| failure.after(&done))?;
@@ -319,11 +323,17 @@ fn follow_removal(address: &MailAddress, store: &Writer) -> Result<Wanted, Failu
     Ok(wanted)
 }
 
-fn certificates(count: usize) -> String {
+pub(super) fn certificates(count: usize) -> String {
     if count == 1 { "1 certificate".to_owned() } else { format!("{count} certificates") }
 }
 
-fn known(inventory: &Inventory, address: &MailAddress) -> Result<(), Failure> {
+/// Refuses an address that is and was nobody's.
+pub(super) fn known_ever(inventory: &Inventory, address: &MailAddress) -> Result<(), Failure> {
+    let was_there = inventory.client_certificates.iter().any(|certificate| certificate.address == *address);
+    if was_there { Ok(()) } else { known(inventory, address) }
+}
+
+pub(super) fn known(inventory: &Inventory, address: &MailAddress) -> Result<(), Failure> {
     if inventory.users.iter().any(|user| user.address == *address) {
         return Ok(());
     }

@@ -7,6 +7,7 @@
 mod accounts;
 mod checks;
 mod daemons;
+mod door;
 mod files;
 mod safety;
 
@@ -23,6 +24,7 @@ use crate::tree::{Content, Stored, Tree};
 use self::accounts::Accounts;
 pub use self::checks::{Facts, own_checks};
 pub use self::daemons::{Verdict, judge};
+pub use self::door::{Door, Listener};
 use self::files::Root;
 pub use self::safety::refuse_writable_by_others;
 

@@ -56,7 +56,7 @@ impl Incoming {
         }
         let passwords = [(P12_PASSWORD, &handout.p12_password), (MAIL_PASSWORD, &handout.mail_password)];
         let passwords = passwords.into_iter().filter_map(|(name, password)| Some((name, password.as_ref()?)));
-        let mut names: String = handout.files.iter().map(|(name, _)| format!("{name}\n")).collect();
+        let mut names: String = handout.files.iter().flat_map(|(name, _)| [name.as_str(), "\n"]).collect();
         for (name, password) in passwords {
             files::write_staged(&place.join(name), password.expose(), 0o600)?;
             names.push_str(name);

@@ -175,6 +175,14 @@ impl Writer {
         Ok(())
     }
 
+    /// Removes what a person was given for a device, and its password; what is missing already is no error.
+    pub fn forget_device(&self, address: &MailAddress, device: &DeviceName) -> Result<(), StoreError> {
+        let handout = self.handout_path(address, device);
+        files::refuse_link(files::parent(&handout))?;
+        files::remove_dir(&handout)?;
+        self.remove_passphrase(Passphrase::Device(address, device))
+    }
+
     /// One at a time: whoever writes holds the site's lock.
     fn pending_password(&self) -> Utf8PathBuf {
         self.state().join("password.pending")

@@ -1,7 +1,7 @@
 //! Sets aside what a killed run made and never recorded: keys, passwords and handouts that the ledger does not know.
 //!
 //! Only what is recognisably the program's own goes, by name and place; of a key its content must have the name, too. What
-//! else a person keeps there stays. Nothing is destroyed but what a removed person had: a ledger from an old backup knows
+//! else a person keeps there stays. Nothing is destroyed but what belongs to persons or devices that are recorded as gone: a ledger from an old backup knows
 //! less than there was, and from `state/swept/` all can be put back.
 
 use std::collections::BTreeSet;
@@ -89,13 +89,13 @@ impl Sweep<'_> {
         let has_account = self.known.accounts.contains(address);
         for item in files::list(directory)?.into_iter().filter(|item| item.kind == ItemKind::File) {
             let name = item.path.file_name().unwrap_or_default();
-            let device = name.strip_suffix(DEVICE_PASSWORD).and_then(|device| device.parse().ok());
-            let unknown = match device {
-                Some(device) => !self.known.knows_device(address, &device),
+            let device: Option<DeviceName> = name.strip_suffix(DEVICE_PASSWORD).and_then(|device| device.parse().ok());
+            let unknown = match &device {
+                Some(device) => !self.known.knows_device(address, device),
                 None => name == ACCOUNT_PASSWORD && !has_account,
             };
             if unknown {
-                self.take(address, &item.path)?;
+                self.take(address, device.as_ref(), &item.path)?;
             }
         }
         if has_account { Ok(()) } else { remove_if_empty(directory) }
@@ -104,14 +104,14 @@ impl Sweep<'_> {
     fn handouts(&mut self, address: &MailAddress, directory: &Utf8Path) -> Result<(), StoreError> {
         for item in files::list(directory)?.into_iter().filter(|item| item.kind == ItemKind::Directory) {
             let device: Option<DeviceName> = item.path.file_name().and_then(|name| name.parse().ok());
-            if device.is_some_and(|device| !self.known.knows_device(address, &device)) {
-                self.handout(address, &item.path)?;
+            if let Some(device) = device.filter(|device| !self.known.knows_device(address, device)) {
+                self.handout(address, &device, &item.path)?;
             }
         }
         if self.known.accounts.contains(address) { Ok(()) } else { remove_if_empty(directory) }
     }
 
-    fn handout(&mut self, address: &MailAddress, directory: &Utf8Path) -> Result<(), StoreError> {
+    fn handout(&mut self, address: &MailAddress, device: &DeviceName, directory: &Utf8Path) -> Result<(), StoreError> {
         let bundles = own_names(address);
         let items = files::list(directory)?;
         let named = |item: &Item, name: &str| item.kind == ItemKind::File && item.path.file_name() == Some(name);
@@ -119,14 +119,17 @@ impl Sweep<'_> {
         // Among files of somebody's own the CA's certificate, which is no secret, may be theirs as well.
         let all_ours = items.iter().all(|item| is_bundle(item) || named(item, SITE_CA));
         for item in items.iter().filter(|item| is_bundle(item) || all_ours) {
-            self.take(address, &item.path)?;
+            self.take(address, Some(device), &item.path)?;
         }
         remove_if_empty(directory)
     }
 
-    /// What a removed person had is gone with them; what nobody is known to have had may be somebody's.
-    fn take(&mut self, address: &MailAddress, path: &Utf8Path) -> Result<(), StoreError> {
-        if self.known.removed.contains(address) { files::remove_file(path) } else { self.set_aside(path) }
+    /// What a removed person had is gone with them, and what opens nothing any more with its certificate; what nobody is known
+    /// to have had may be somebody's.
+    fn take(&mut self, address: &MailAddress, device: Option<&DeviceName>, path: &Utf8Path) -> Result<(), StoreError> {
+        let has_ended = device.is_some_and(|device| self.known.knew_device(address, device));
+        let is_gone = has_ended || self.known.removed.contains(address);
+        if is_gone { files::remove_file(path) } else { self.set_aside(path) }
     }
 
     /// Moves a file below `state/swept/`, where it has the path that it has in the site.

@@ -25,6 +25,8 @@ CREATE TABLE certificate_of_step_3 (
     issuing       TEXT,
     twin          TEXT UNIQUE,
     issuer        TEXT,
+    -- Whether the person made the key, so that it never was here.
+    theirs        INTEGER NOT NULL DEFAULT 0 CHECK (theirs IN (0, 1)),
     -- When the person had the handout, so that it was removed here.
     handed_over   INTEGER,
     CONSTRAINT certificate_ends_after_it_begins CHECK (not_before < not_after),

@@ -243,6 +243,16 @@ impl Ledger {
         read::events(&self.sql)
     }
 
+    /// Returns what happened to somebody or something, the oldest first.
+    pub fn events_of(&self, subject: &str) -> Result<Vec<Event>, LedgerError> {
+        read::events_of(&self.sql, subject)
+    }
+
+    /// Tells whether an account has a password.
+    pub fn has_password(&self, address: &MailAddress) -> Result<bool, LedgerError> {
+        read::has_password(&self.sql, address)
+    }
+
     /// Returns path and digest of everything that was ever installed on a host below the root.
     pub fn installed(&self, host: &HostName, root: &Utf8Path) -> Result<BTreeSet<(Utf8PathBuf, Digest)>, LedgerError> {
         read::installed(&self.sql, host, root)

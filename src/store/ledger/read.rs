@@ -89,12 +89,19 @@ pub struct Referred {
     pub removed: HashSet<MailAddress>,
     /// The devices of each mailbox that have a certificate, live or held.
     pub devices: HashMap<MailAddress, Vec<DeviceName>>,
+    /// The devices of each mailbox whose certificates have all ended.
+    pub ended: HashMap<MailAddress, Vec<DeviceName>>,
 }
 
 impl Referred {
-    /// Tells whether the device has a live certificate.
+    /// Tells whether the device has a certificate, live or held.
     pub fn knows_device(&self, address: &MailAddress, device: &DeviceName) -> bool {
         self.devices.get(address).is_some_and(|devices| devices.contains(device))
+    }
+
+    /// Tells whether the device had certificates, and none is left.
+    pub fn knew_device(&self, address: &MailAddress, device: &DeviceName) -> bool {
+        self.ended.get(address).is_some_and(|devices| devices.contains(device)) && !self.knows_device(address, device)
     }
 }
 
@@ -297,7 +304,7 @@ fn users(sql: &Connection) -> Result<Vec<User>, LedgerError> {
 fn client_certificates(sql: &Connection) -> Result<Vec<ClientCertificate>, LedgerError> {
     let query =
         "SELECT address, device, serial, fingerprint, status, not_before, not_after, superseded_by, retires_at, issuer,
-                 revoked_at, reason, handed_over FROM certificate WHERE kind = 'client'";
+                 revoked_at, reason, handed_over, theirs FROM certificate WHERE kind = 'client'";
     let mut found = all(sql, query, [], |row| {
         let (issuer, reason): (Option<String>, Option<String>) = (row.get(9)?, row.get(11)?);
         let revocation = |reason: String| {
@@ -316,12 +323,12 @@ fn client_certificates(sql: &Connection) -> Result<Vec<ClientCertificate>, Ledge
             issuer: issuer.map(|issuer| parsed(&issuer, "serial")).transpose()?,
             revocation: reason.map(revocation).transpose()?,
             handed_over: row.get::<_, Option<i64>>(12)?.map(moment).transpose()?,
+            theirs: row.get(13)?,
         })
     })?;
-    // The serial decides between two of one second.
-    found.sort_by(|a, b| {
-        (&a.address, &a.device, a.not_before, a.serial).cmp(&(&b.address, &b.device, b.not_before, b.serial))
-    });
+    // Of one second the replaced one was first; the serial decides between others.
+    let order = |one: &ClientCertificate| (one.not_before, one.successor.is_none(), one.serial);
+    found.sort_by(|a, b| (&a.address, &a.device, order(a)).cmp(&(&b.address, &b.device, order(b))));
     Ok(found)
 }
 
@@ -358,11 +365,11 @@ pub(super) fn referred(sql: &Connection) -> Result<Referred, LedgerError> {
                  UNION ALL SELECT key, NULL, NULL, 0 FROM dkim_key
                  UNION ALL SELECT key, NULL, NULL, 0 FROM next_key
                  UNION ALL SELECT NULL, address, NULL, removed_at IS NOT NULL FROM account
-                 UNION ALL SELECT NULL, address, device, 0 FROM certificate
-                 WHERE kind = 'client' AND status IN ('live', 'held')";
+                 UNION ALL SELECT DISTINCT NULL, address, device, status NOT IN ('live', 'held') FROM certificate
+                 WHERE kind = 'client'";
     let mut referred = Referred::default();
     let rows = all(sql, query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-    for (key, address, device, removed) in rows {
+    for (key, address, device, gone) in rows {
         let (key, address, device): (Option<String>, Option<String>, Option<String>) = (key, address, device);
         if let Some(key) = key {
             referred.keys.insert(digest(&key)?.short());
@@ -370,8 +377,11 @@ pub(super) fn referred(sql: &Connection) -> Result<Referred, LedgerError> {
         let Some(address) = address else { continue };
         let address: MailAddress = parsed(&address, "mail address")?;
         match device {
+            Some(device) if gone => {
+                referred.ended.entry(address).or_default().push(parsed(&device, "device name")?);
+            }
             Some(device) => referred.devices.entry(address).or_default().push(parsed(&device, "device name")?),
-            None if removed => drop(referred.removed.insert(address)),
+            None if gone => drop(referred.removed.insert(address)),
             None => drop(referred.accounts.insert(address)),
         }
     }
@@ -390,14 +400,25 @@ pub(super) fn client_pem(sql: &Connection, serial: &Serial) -> Result<ClientPem,
 }
 
 pub(super) fn events(sql: &Connection) -> Result<Vec<Event>, LedgerError> {
-    all(sql, "SELECT at, what, subject, detail FROM event ORDER BY id", [], |row| {
-        Ok(Event {
-            at: time(row, 0)?,
-            what: text(row, 1)?,
-            subject: text(row, 2)?,
-            detail: parsed(&text(row, 3)?, "JSON text")?,
-        })
+    all(sql, "SELECT at, what, subject, detail FROM event ORDER BY id", [], event)
+}
+
+pub(super) fn events_of(sql: &Connection, subject: &str) -> Result<Vec<Event>, LedgerError> {
+    all(sql, "SELECT at, what, subject, detail FROM event WHERE subject = ?1 ORDER BY id", [subject], event)
+}
+
+fn event(row: &Row<'_>) -> Result<Event, LedgerError> {
+    Ok(Event {
+        at: time(row, 0)?,
+        what: text(row, 1)?,
+        subject: text(row, 2)?,
+        detail: parsed(&text(row, 3)?, "JSON text")?,
     })
+}
+
+pub(super) fn has_password(sql: &Connection, address: &MailAddress) -> Result<bool, LedgerError> {
+    let query = "SELECT EXISTS (SELECT 1 FROM account WHERE address = ?1 AND password_hash IS NOT NULL)";
+    Ok(sql.query_row(query, [address.as_str()], |row| row.get(0))?)
 }
 
 pub(super) fn installed(

@@ -1,10 +1,11 @@
 //! The ledger's promises, each tried against the database itself.
 
+use proptest::prelude::*;
 use serde_json::json;
 use time::macros::datetime;
 
 use super::*;
-use crate::inventory::{CertificateStatus, Crl, DkimAlgorithm, DkimKey, DkimState, Reason};
+use crate::inventory::{CertificateStatus, ClientCertificate, Crl, DkimAlgorithm, DkimKey, DkimState, Reason};
 use crate::names::{HostName, MailAddress};
 
 const NOW: OffsetDateTime = datetime!(2026-09-01 12:00 UTC);
@@ -333,4 +334,171 @@ fn what_was_installed_is_known_for_its_host_and_root_alone() {
     assert_eq!(found.into_iter().collect::<Vec<_>>(), [(file.0.to_owned(), file.1)]);
     assert!(ledger.installed(&other, "/".into()).unwrap().is_empty());
     assert!(ledger.installed(&host, "/srv/root".into()).unwrap().is_empty());
+}
+
+/// What an administrator, or time, does to one of four devices of two people.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Add(u8),
+    Confirm(u8),
+    Remove(u8),
+    Renew(u8, u8),
+    Revoke(u8),
+    /// A ledger comes back from a backup: what is live is held, unless it is on the host's list (the bits of devices).
+    Restore(u8),
+    /// Days go by, and `tick` records what has ended.
+    Tick(u8),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        (0..4u8).prop_map(Act::Add),
+        (0..4u8).prop_map(Act::Confirm),
+        (0..2u8).prop_map(Act::Remove),
+        (0..4u8, 0..60u8).prop_map(|(device, overlap)| Act::Renew(device, overlap)),
+        (0..4u8).prop_map(Act::Revoke),
+        (0..16u8).prop_map(Act::Restore),
+        (0..90u8).prop_map(Act::Tick),
+    ]
+}
+
+/// A certificate as a person would keep book of it.
+#[derive(Clone, Debug)]
+struct Booked {
+    number: u8,
+    device: u8,
+    is_live: bool,
+    is_held: bool,
+    is_replaced: bool,
+    ends: OffsetDateTime,
+}
+
+/// Keeps book beside the ledger, by other means.
+#[derive(Default)]
+struct Book {
+    certificates: Vec<Booked>,
+    days: i64,
+}
+
+impl Book {
+    fn now(&self) -> OffsetDateTime {
+        NOW + time::Duration::days(self.days)
+    }
+
+    fn current(&mut self, device: u8) -> Option<&mut Booked> {
+        self.certificates
+            .iter_mut()
+            .find(|one| one.device == device && (one.is_live || one.is_held) && !one.is_replaced)
+    }
+
+    fn issue(&mut self, device: u8) -> u8 {
+        let number = u8::try_from(self.certificates.len()).unwrap() + 1;
+        let ends = self.now() + time::Duration::days(100);
+        self.certificates.push(Booked { number, device, is_live: true, is_held: false, is_replaced: false, ends });
+        number
+    }
+
+    fn list(&self) -> String {
+        let mut live: Vec<u8> = self.certificates.iter().filter(|one| one.is_live).map(|one| one.number).collect();
+        live.sort_by_key(|number| serial(*number));
+        let twins: Vec<String> = live.iter().map(|number| format!("twin {number}\n")).collect();
+        if twins.is_empty() { "placeholder\n".to_owned() } else { twins.concat() }
+    }
+}
+
+fn whose(device: u8) -> (String, MailAddress) {
+    let address = if device < 2 { "alice@example.com" } else { "bob@example.com" };
+    (format!("device{device}"), address.parse().unwrap())
+}
+
+/// Does it to both; what one refuses, the other must.
+fn apply(act: Act, ledger: &mut Ledger, book: &mut Book) {
+    let now = book.now();
+    match act {
+        Act::Add(device) => add(device, ledger, book),
+        Act::Renew(device, overlap) => renew(device, overlap, ledger, book),
+        Act::Confirm(device) => {
+            for one in book.certificates.iter_mut().filter(|one| one.device == device && one.is_held) {
+                ledger.transact(|tx| tx.confirm_certificate(&serial(one.number))).unwrap();
+                (one.is_held, one.is_live) = (false, true);
+            }
+        }
+        Act::Remove(person) => {
+            let (_, address) = whose(person * 2);
+            // Nobody is removed who is not there.
+            let _ = ledger.transact(|tx| tx.remove_user(&address, now));
+            let own = book.certificates.iter_mut().filter(|one| one.device / 2 == person);
+            own.for_each(|one| (one.is_live, one.is_held) = (false, false));
+        }
+        Act::Revoke(device) => {
+            for one in book.certificates.iter_mut().filter(|one| one.device == device) {
+                let revoked =
+                    ledger.transact(|tx| tx.revoke_certificate(&serial(one.number), Reason::KeyCompromise, now));
+                assert_eq!(revoked.is_ok(), one.is_live || one.is_held);
+                (one.is_live, one.is_held) = (false, false);
+            }
+        }
+        Act::Restore(listed) => {
+            let gone = |one: &&mut Booked| one.is_live && listed >> one.device & 1 == 0;
+            for one in book.certificates.iter_mut().filter(gone) {
+                ledger.transact(|tx| tx.hold_certificate(&serial(one.number))).unwrap();
+                (one.is_live, one.is_held) = (false, true);
+            }
+        }
+        Act::Tick(days) => {
+            book.days += i64::from(days);
+            let now = book.now();
+            ledger.transact(|tx| tx.expire_certificates(now)).unwrap();
+            let ended = book.certificates.iter_mut().filter(|one| one.ends <= now);
+            ended.for_each(|one| (one.is_live, one.is_held) = (false, false));
+        }
+    }
+}
+
+fn add(device: u8, ledger: &mut Ledger, book: &mut Book) {
+    let now = book.now();
+    let (name, address) = whose(device);
+    let taken = book.current(device).is_some();
+    let number = u8::try_from(book.certificates.len()).unwrap() + 1;
+    let new = NewCertificate { not_after: now + time::Duration::days(100), not_before: now, ..certificate(number) };
+    let added = ledger.transact(|tx| {
+        let _ = tx.add_user(&address, now);
+        tx.add_client_certificate(&new, &client(address.as_str(), &name, number))
+    });
+    assert_eq!(added.is_err(), taken, "{added:?}");
+    if !taken {
+        book.issue(device);
+    }
+}
+
+fn renew(device: u8, overlap: u8, ledger: &mut Ledger, book: &mut Book) {
+    let now = book.now();
+    let Some(old) = book.current(device).filter(|old| old.is_live) else { return };
+    old.is_replaced = true;
+    old.ends = old.ends.min(now + time::Duration::days(i64::from(overlap)));
+    let (before, retires) = (old.number, old.ends);
+    let number = book.issue(device);
+    let (name, address) = whose(device);
+    let new = NewCertificate { not_after: now + time::Duration::days(100), not_before: now, ..certificate(number) };
+    let renew = |tx: &mut Transaction<'_>| {
+        tx.supersede_certificate(&serial(before), &serial(number), retires)?;
+        tx.add_client_certificate(&new, &client(address.as_str(), &name, number))
+    };
+    ledger.transact(renew).unwrap();
+    let again = ledger.transact(|tx| tx.supersede_certificate(&serial(before), &serial(99), retires));
+    assert!(again.is_err(), "what was replaced was replaced again");
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_trust_list_is_exactly_what_is_live(acts in prop::collection::vec(act(), 1..60)) {
+        let (mut ledger, mut book) = (ledger(), Book::default());
+        ledger.transact(|tx| tx.set_placeholder("placeholder\n")).unwrap();
+        for act in acts {
+            apply(act, &mut ledger, &mut book);
+            prop_assert_eq!(ledger.trust_list().unwrap(), book.list(), "after {:?}", act);
+            let live = ledger.inventory().unwrap().client_certificates.into_iter().filter(ClientCertificate::is_live);
+            prop_assert_eq!(live.count(), book.certificates.iter().filter(|one| one.is_live).count());
+        }
+    }
 }

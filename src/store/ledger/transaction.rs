@@ -232,6 +232,14 @@ impl<'a> Transaction<'a> {
         one(changed, || format!("a {} certificate with the serial `{serial}`", from.as_str()))
     }
 
+    /// Records that the person made the key of a client certificate, so that no PKCS#12 file can be made for it.
+    pub fn mark_theirs(&mut self, serial: &Serial) -> Result<(), LedgerError> {
+        let marked = self
+            .sql
+            .execute("UPDATE certificate SET theirs = 1 WHERE serial = ?1 AND kind = 'client'", [serial.to_string()])?;
+        one(marked, || format!("a client certificate with the serial `{serial}`"))
+    }
+
     /// Records that the person has what they were given for a certificate.
     pub fn mark_handed_over(&mut self, serial: &Serial, at: OffsetDateTime) -> Result<(), LedgerError> {
         let marked = self.sql.execute(

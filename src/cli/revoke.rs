@@ -1,0 +1,401 @@
+//! `user revoke`: certificates that are never admitted again, and, with `--now`, the proof that the door is shut.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use camino::Utf8Path;
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::cli::args::Install;
+use crate::cli::failure::Failure;
+use crate::cli::host;
+use crate::cli::people::certificate_json;
+use crate::cli::report::Report;
+use crate::cli::session::{self, Wanted};
+use crate::cli::show::day;
+use crate::cli::user::{certificates, how_to_activate, known_ever, mail_password};
+use crate::diag::{Diagnostic, did_you_mean};
+use crate::env::{Env, Program};
+use crate::host::{Door, Listener, is_root};
+use crate::inventory::{CertificateStatus, ClientCertificate, Inventory, Reason};
+use crate::keys::PublicKey;
+use crate::names::{DeviceName, HostName, MailAddress, Serial, shell_word, visible};
+use crate::pki::Certificate;
+use crate::secret::Secret;
+use crate::site::{Host, Trust};
+use crate::store::ledger::LedgerError;
+use crate::store::{Passphrase, Writer};
+
+/// `user revoke`
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    /// Whose
+    #[arg(value_name = "ADDRESS")]
+    address: MailAddress,
+    /// Only this device [default: all of them]
+    #[arg(long, value_name = "NAME")]
+    device: Option<DeviceName>,
+    /// Why; `lost` also sets a new mail password, which the device knew
+    #[arg(long, value_name = "REASON", value_enum, default_value_t = Why::Unspecified)]
+    reason: Why,
+    /// Install it on this host, restart OpenSMTPD, and prove by a handshake that the door is shut; as root
+    #[arg(long)]
+    now: bool,
+    /// Which host of the site this is, for --now [default: the only one]
+    #[arg(long, value_name = "NAME", requires = "now")]
+    host: Option<HostName>,
+}
+
+/// Why a certificate is revoked, in an administrator's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Why {
+    /// No reason
+    Unspecified,
+    /// The device is lost or stolen
+    Lost,
+    /// Somebody else may have the key
+    Compromised,
+    /// A newer certificate is in use
+    Superseded,
+    /// The device or its user is no longer there
+    Left,
+}
+
+impl Why {
+    fn reason(self) -> Reason {
+        match self {
+            Self::Unspecified => Reason::Unspecified,
+            Self::Lost | Self::Compromised => Reason::KeyCompromise,
+            Self::Superseded => Reason::Superseded,
+            Self::Left => Reason::CessationOfOperation,
+        }
+    }
+}
+
+/// `user revoke`. A lost device cannot wait for settings to be mended: the ledger comes first, then what follows from it.
+pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> Result<Report, Failure> {
+    let address = &args.address;
+    if args.now {
+        refuse_now(env, site)?;
+    }
+    let mut store = session::writer(env, session::directory(site))?;
+    let inventory = store.inventory()?;
+    known_ever(&inventory, address)?;
+    let chosen = choose(&inventory, args)?;
+    // Whoever repeats a run that was killed has the password changed once more, which does no harm.
+    let changes_password = args.reason == Why::Lost && store.ledger().has_password(address)?;
+    let password = if changes_password { Some(new_password(env, address, &store)?) } else { None };
+    record(env, args, &chosen, password.as_ref(), &mut store)?;
+    let done = format!("{} of {address} revoked in the ledger", certificates(chosen.len()));
+    let follow = |store: &Writer| -> Result<Wanted, Failure> {
+        for certificate in &chosen {
+            store.forget_device(address, &certificate.device)?;
+        }
+        store.settle_password()?;
+        let wanted = Wanted::read(store.site())?;
+        session::refresh(&wanted, store)?;
+        Ok(wanted)
+    };
+    let wanted = follow(&store).map_err(|failure| failure.after(&done))?;
+    let mut report = report(env, &wanted, &store, args, &chosen, password.is_some())?.warn(&wanted.warnings);
+    if args.now {
+        let proved = shut_now(env, args, &wanted, &mut store, &chosen).map_err(|failure| failure.after(&done))?;
+        report.text.push_str(&proved.text);
+        if let Some(json) = report.json.as_object_mut() {
+            json.insert("now".to_owned(), proved.json);
+        }
+        report = report.warn(&proved.warnings);
+        report.exit_code = proved.exit_code;
+    } else {
+        if password.is_some() {
+            let kick = format!("doveadm kick {}", shell_word(address.as_str()));
+            report.text.push_str(&format!(
+                "to shut the account at once, install `credentials` and run: smtpctl update table credentials; {kick}\n"
+            ));
+        }
+        report.text.push_str(&how_to_activate(&wanted, &store, "the certificates are refused"));
+    }
+    Ok(report.done(done))
+}
+
+/// Refuses what `--now` cannot do, before anything is changed.
+fn refuse_now(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(), Failure> {
+    if !is_root() {
+        let help = "run it as root on the mail host, or leave out --now and install what it says";
+        return Err(Failure::work("not-root", "only root can install files and restart OpenSMTPD", help));
+    }
+    host::refuse_site_of_others(env, site)?;
+    // Broken settings would be found after the revocation, which then would be open for as long as it takes to mend them.
+    Wanted::read(&session::directory(site)).map(drop)
+}
+
+/// Returns the certificates that are to be revoked: also those that a newer one took the place of, for they are admitted still.
+fn choose<'a>(inventory: &'a Inventory, args: &Revoke) -> Result<Vec<&'a ClientCertificate>, Failure> {
+    let own = || inventory.client_certificates.iter().filter(|certificate| certificate.address == args.address);
+    let Some(device) = &args.device else {
+        return Ok(own().filter(|certificate| may_be_admitted(certificate)).collect());
+    };
+    if !own().any(|certificate| certificate.device == *device) {
+        let near = did_you_mean(device.as_str(), own().map(|certificate| certificate.device.as_str()));
+        let help = near.map_or_else(
+            || format!("see the devices: postseal user show {}", shell_word(args.address.as_str())),
+            |near| format!("did you mean `{near}`?"),
+        );
+        let message = format!("`{}` has no device `{device}`", args.address);
+        return Err(Failure::input("device-unknown", message, help));
+    }
+    Ok(own().filter(|certificate| may_be_admitted(certificate) && certificate.device == *device).collect())
+}
+
+fn may_be_admitted(certificate: &ClientCertificate) -> bool {
+    matches!(certificate.status, CertificateStatus::Live | CertificateStatus::Held)
+}
+
+/// Makes a mail password that the lost device does not know. Returns its hash.
+fn new_password(env: &dyn Env, address: &MailAddress, store: &Writer) -> Result<Secret, Failure> {
+    let (password, hash) = mail_password(env, None)?;
+    store.put_pending_password(address, &password)?;
+    Ok(hash)
+}
+
+fn record(
+    env: &dyn Env,
+    args: &Revoke,
+    chosen: &[&ClientCertificate],
+    hash: Option<&Secret>,
+    store: &mut Writer,
+) -> Result<(), Failure> {
+    let (now, address, reason) = (env.now(), &args.address, args.reason.reason());
+    store.transact(|ledger| {
+        for certificate in chosen {
+            ledger.revoke_certificate(&certificate.serial, reason, now)?;
+            let detail = json!({
+                "device": certificate.device,
+                "serial": certificate.serial.to_string(),
+                "reason": reason.as_str(),
+            });
+            ledger.record_event(now, "client-certificate-revoked", address.as_str(), &detail)?;
+        }
+        if let Some(hash) = hash {
+            ledger.set_password(address, hash)?;
+            ledger.record_event(now, "password-set", address.as_str(), &json!({ "because": "device lost" }))?;
+        }
+        Ok::<(), LedgerError>(())
+    })?;
+    Ok(())
+}
+
+fn report(
+    env: &dyn Env,
+    wanted: &Wanted,
+    store: &Writer,
+    args: &Revoke,
+    chosen: &[&ClientCertificate],
+    password_is_new: bool,
+) -> Result<Report, Failure> {
+    let (now, address) = (env.now(), &args.address);
+    let mut text = String::new();
+    if chosen.is_empty() {
+        text.push_str(&format!("nothing of {address} was admitted any more; out/ shows it\n"));
+    }
+    for certificate in chosen {
+        text.push_str(&format!(
+            "revoked the certificate of {address} for `{}`, {}\n",
+            certificate.device, certificate.serial
+        ));
+    }
+    let place = store.passphrase_path(Passphrase::Account(address));
+    if password_is_new {
+        text.push_str(&format!("the mail password, which the device knew, is a new one: in {place}\n"));
+    } else if args.reason == Why::Lost {
+        text.push_str("the device knew the mail password: change it in your own table too\n");
+    }
+    let inventory = store.inventory()?;
+    let left: Vec<&ClientCertificate> = inventory
+        .client_certificates
+        .iter()
+        .filter(|certificate| certificate.address == *address && may_be_admitted(certificate))
+        .collect();
+    if left.is_empty() {
+        text.push_str(&format!("no certificate of {address} is left\n"));
+    }
+    for certificate in &left {
+        let (device, end) = (&certificate.device, day(certificate.ends_at()));
+        text.push_str(&match certificate.status {
+            CertificateStatus::Held => format!("held since a restore: {address} for `{device}`\n"),
+            _ => format!("still admitted: {address} for `{device}`, until {end}\n"),
+        });
+    }
+    if wanted.site.trust != Trust::Pinned || chosen.iter().any(|certificate| certificate.issuer.is_some()) {
+        text.push_str(
+            "OpenSMTPD reads no CRL: it goes on admitting what the CA for all issued, until: postseal ca renew --clients\n",
+        );
+    }
+    let json = json!({
+        "address": address,
+        "revoked": chosen.iter().map(|certificate| certificate.serial.to_string()).collect::<Vec<_>>(),
+        "password_file": password_is_new.then(|| place.as_str()),
+        "left": left.iter().map(|certificate| certificate_json(certificate, now)).collect::<Vec<_>>(),
+    });
+    Ok(Report::fine(text, json))
+}
+
+/// What `--now` did and found.
+struct Shut {
+    text: String,
+    json: Value,
+    warnings: Vec<Diagnostic>,
+    exit_code: u8,
+}
+
+/// Installs what is rendered, restarts OpenSMTPD, ends sessions, and asks every listener what it thinks of the revoked
+/// certificates.
+fn shut_now(
+    env: &dyn Env,
+    args: &Revoke,
+    wanted: &Wanted,
+    store: &mut Writer,
+    chosen: &[&ClientCertificate],
+) -> Result<Shut, Failure> {
+    let install = Install { root: "/".into(), host: args.host.clone(), adopt: Vec::new(), keep: Vec::new() };
+    let here = host::the_host(&wanted.site, &install)?;
+    let installed = host::install(env, wanted, store, &install)?;
+    let mut warnings = installed.warnings;
+    let mut text = installed.text;
+    let layout = here.platform.layout();
+    // A restart also reads the tables: the new password counts, and the old one opens nothing.
+    let mut orders = installed.due;
+    if !orders.iter().any(|order| order == layout.restart_smtpd) {
+        orders.push(layout.restart_smtpd.to_owned());
+    }
+    for order in &orders {
+        tell(env, order)?;
+        text.push_str(&format!("done: {order}\n"));
+    }
+    let kick = format!("doveadm kick {}", args.address);
+    match env.run(&program(&["doveadm", "kick", args.address.as_str()])) {
+        Ok(finished) if finished.success => text.push_str(&format!("done: {kick}\n")),
+        // Dovecot is not there, not running, or nobody is logged in; none of them leaves the door open.
+        Ok(finished) => text.push_str(&format!("no session was ended: {}\n", visible(finished.errors.trim()))),
+        Err(_) => {}
+    }
+    let (proofs, findings) = prove(env, here, store, chosen)?;
+    for proof in &proofs {
+        text.push_str(&format!("{proof}\n"));
+    }
+    let exit_code = u8::from(!findings.is_empty());
+    let json = json!({ "installed": installed.json, "done": orders, "proofs": proofs, "shut": findings.is_empty() });
+    warnings.extend(findings);
+    Ok(Shut { text, json, warnings, exit_code })
+}
+
+fn program<'a>(words: &'a [&'a str]) -> Program<'a> {
+    let (name, arguments) = words.split_first().unwrap_or((&"", &[]));
+    Program { name, arguments, user: None }
+}
+
+/// Runs one of the platform's own commands.
+fn tell(env: &dyn Env, order: &str) -> Result<(), Failure> {
+    let words: Vec<&str> = order.split_ascii_whitespace().collect();
+    let failed = |what: &str| {
+        let message = format!("`{order}` failed: {}", visible(what.trim()));
+        Failure::work("daemon-order", message, format!("mend it and run: {order}; until then the door is open"))
+    };
+    match env.run(&program(&words)) {
+        Ok(finished) if finished.success => Ok(()),
+        Ok(finished) => Err(failed(&finished.errors)),
+        Err(error) => Err(failed(&error.to_string())),
+    }
+}
+
+/// How often in all, and with which pauses, a daemon that starts is asked again.
+const ATTEMPTS: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Asks each listener of submission what it thinks of the revoked certificates, and of one that is live: a server that is down, or
+/// refuses everybody, would prove nothing.
+fn prove(
+    env: &dyn Env,
+    here: &Host,
+    store: &Writer,
+    chosen: &[&ClientCertificate],
+) -> Result<(Vec<String>, Vec<Diagnostic>), Failure> {
+    let (mut proofs, mut findings) = (Vec::new(), Vec::new());
+    let mut patience = ATTEMPTS;
+    let inventory = store.inventory()?;
+    let live = inventory
+        .client_certificates
+        .iter()
+        .find(|certificate| certificate.is_live() && certificate.not_after > env.now());
+    let addresses: BTreeSet<IpAddr> = here.listen.iter().map(|address| local(*address)).collect();
+    for (address, port) in addresses.into_iter().flat_map(|address| [(address, 465), (address, 587)]) {
+        let listener = Listener { address, port, name: &here.name };
+        let place = std::net::SocketAddr::new(address, port);
+        let asked = live.map(|live| (live, false)).into_iter().chain(chosen.iter().map(|gone| (*gone, true)));
+        for (certificate, is_revoked) in asked {
+            let whose = format!("the certificate of {} for `{}`", certificate.address, certificate.device);
+            match (ask(env, &listener, store, &certificate.serial, &mut patience)?, is_revoked) {
+                (Door::Shut(alert), true) => proofs.push(format!("{place} refuses {whose} ({alert})")),
+                (Door::Open, false) => proofs.push(format!("{place} admits {whose}, which is live")),
+                (Door::Open, true) => findings.push(Diagnostic::error(
+                    "door-open",
+                    format!("{place} still admits {whose}"),
+                    format!(
+                        "look whether smtpd.conf reads clients.pem, then: {}",
+                        here.platform.layout().restart_smtpd
+                    ),
+                )),
+                (Door::Shut(alert), false) => findings.push(Diagnostic::error(
+                    "door-unclear",
+                    format!("{place} refuses {whose}, which is live ({alert})"),
+                    "so that it refuses the revoked one proves nothing; look at smtpd's log",
+                )),
+                (Door::Unclear(problem), _) => {
+                    findings.push(Diagnostic::error(
+                        "door-unclear",
+                        format!("{place} says nothing of {whose}: {}", visible(&problem)),
+                        "look whether OpenSMTPD runs, and at its log",
+                    ));
+                    break;
+                }
+            }
+        }
+    }
+    if live.is_none() {
+        proofs.push("no certificate is live, so that none could be shown for comparison".to_owned());
+    }
+    Ok((proofs, findings))
+}
+
+/// Asks until the daemon is there.
+fn ask(
+    env: &dyn Env,
+    listener: &Listener<'_>,
+    store: &Writer,
+    serial: &Serial,
+    patience: &mut u32,
+) -> Result<Door, Failure> {
+    let pem = store.ledger().client_pem(serial)?;
+    let leaf = Certificate::from_pem(&pem.certificate)?;
+    let issuing = Certificate::from_pem(&pem.issuing)?;
+    let kind = PublicKey::from_spki(&leaf.facts().spki)?.kind();
+    let chain = [leaf.der().to_vec(), issuing.der().to_vec()];
+    let mut door = listener.shows(&chain, kind);
+    while matches!(door, Door::Unclear(_)) && *patience > 0 {
+        *patience -= 1;
+        env.wait(PAUSE);
+        door = listener.shows(&chain, kind);
+    }
+    Ok(door)
+}
+
+/// Where this host itself reaches what listens at an address.
+fn local(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(any) if any.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(any) if any.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        one => one,
+    }
+}
