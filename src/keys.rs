@@ -106,6 +106,12 @@ const P256_PUBLIC: [u8; 5] = [0xa1, 0x44, 0x03, 0x42, 0x00];
 /// rsaEncryption (RFC 8017 §A.1).
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
+/// The AlgorithmIdentifier of an RSA key (RFC 3279 §2.3.1), behind four octets in its SubjectPublicKeyInfo.
+const RSA_ALGORITHM: [u8; 15] =
+    [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+/// The least public exponent (FIPS 186-5 §5.1).
+const LEAST_EXPONENT: u64 = 65_537;
+
 /// The public half of a key pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
@@ -123,6 +129,10 @@ impl PublicKey {
         let head = spki.get(..P256_SPKI.len());
         if kind == KeyKind::P256 && (head != Some(P256_SPKI.as_slice()) || spki.len() != P256_SPKI.len() + 65) {
             return Err(KeyError::malformed("the point of the elliptic curve is compressed"));
+        }
+        let parts = |at: usize, part: &[u8]| spki.get(at..at + part.len()) == Some(part);
+        if kind != KeyKind::P256 && !(parts(4, &RSA_ALGORITHM) && parts(19, &[0x03, 0x82]) && parts(23, &[0x00])) {
+            return Err(KeyError::malformed("the RSA key is not written as RFC 3279 says"));
         }
         Ok(Self { kind, spki: spki.to_vec() })
     }
@@ -335,14 +345,28 @@ fn kind_of(spki: &[u8]) -> Result<KeyKind, KeyError> {
 
     let (_, info) = x509_parser::x509::SubjectPublicKeyInfo::from_der(spki).map_err(KeyError::malformed)?;
     match info.parsed().map_err(KeyError::malformed)? {
-        Parsed::EC(point) if point.key_size() == 256 => Ok(KeyKind::P256),
+        Parsed::EC(point) if point.key_size() == 256 => {
+            let curve = info.algorithm.parameters.as_ref().and_then(|curve| curve.as_oid().ok());
+            if curve.is_some_and(|curve| curve.as_bytes() == P256_CURVE.as_bytes()) {
+                return Ok(KeyKind::P256);
+            }
+            Err(KeyError::UnusableKind("an elliptic curve other than P-256".to_owned()))
+        }
         Parsed::EC(point) => Err(KeyError::UnusableKind(format!("an elliptic curve of {} bits", point.key_size()))),
+        Parsed::RSA(key) if key.try_exponent().is_ok_and(|exponent| exponent < LEAST_EXPONENT) => {
+            Err(KeyError::UnusableKind("RSA with a small exponent".to_owned()))
+        }
         Parsed::RSA(key) => match key.key_size() {
             2048 => Ok(KeyKind::Rsa2048),
             3072 => Ok(KeyKind::Rsa3072),
             bits => Err(KeyError::UnusableKind(format!("RSA with {bits} bits"))),
         },
-        _ => Err(KeyError::UnusableKind("Ed25519".to_owned())),
+        _ => Err(KeyError::UnusableKind(match info.algorithm.algorithm.to_id_string().as_str() {
+            "1.3.101.112" => "Ed25519".to_owned(),
+            "1.3.101.113" => "Ed448".to_owned(),
+            "1.2.840.113549.1.1.10" => "RSA-PSS".to_owned(),
+            other => format!("a key of the algorithm {other}"),
+        })),
     }
 }
 
@@ -386,7 +410,7 @@ pub fn pkcs8_of_pem(text: &Secret) -> Result<Secret, KeyError> {
     }
     let key = pem_items(text.expose())?.into_iter().find_map(|item| match item {
         PemItem::PrivateKey(pkcs8) => Some(pkcs8),
-        PemItem::Certificate(_) | PemItem::Other => None,
+        PemItem::Certificate(_) | PemItem::Request(_) | PemItem::Other => None,
     });
     key.ok_or(KeyError::Missing("unencrypted private key"))
 }
@@ -398,6 +422,8 @@ pub enum PemItem {
     Certificate(Vec<u8>),
     /// An unencrypted private key as PKCS#8 DER, whatever form it had in the text.
     PrivateKey(Secret),
+    /// A certificate request (PKCS#10) as DER.
+    Request(Vec<u8>),
     /// Something else that is well formed.
     Other,
 }
@@ -428,9 +454,24 @@ pub fn pem_items(text: &[u8]) -> Result<Vec<PemItem>, KeyError> {
                 der.zeroize();
                 key.map(PemItem::PrivateKey)
             }
+            rustls_pemfile::Item::Csr(der) => Ok(PemItem::Request(der.to_vec())),
             _ => Ok(PemItem::Other),
         })
         .collect()
+}
+
+/// Returns the certificate requests of a PEM text, in DER, under the label of RFC 7468 §7 and the older one of NSS and GnuTLS.
+///
+/// # Errors
+/// As [`pem_items`].
+pub fn requests_of_pem(text: &[u8]) -> Result<Vec<Vec<u8>>, KeyError> {
+    // rustls-pemfile knows the first label only.
+    let text = String::from_utf8_lossy(text).replace("NEW CERTIFICATE REQUEST-----", "CERTIFICATE REQUEST-----");
+    let requests = pem_items(text.as_bytes())?.into_iter().filter_map(|item| match item {
+        PemItem::Request(der) => Some(der),
+        PemItem::Certificate(_) | PemItem::PrivateKey(_) | PemItem::Other => None,
+    });
+    Ok(requests.collect())
 }
 
 /// Returns a key of an algorithm's own form inside PKCS#8.

@@ -84,6 +84,18 @@ const CASES: &[Case] = &[
         edit(site, "[aliases]", "[[domain]]\nname = \"example.org\"\n[aliases]");
         Surroundings { now: datetime!(-0001-01-01 0:00 UTC), ..Surroundings::default() }.run(site, ["render"])
     }),
+    ("csr-key-taken", 2, |site| {
+        request(site, "/CN=Bob");
+        let csr = ["--csr", site.join("csr").to_str().unwrap()].map(str::to_owned);
+        let add =
+            |address: &str| postseal(site, ["user", "add", address].map(str::to_owned).into_iter().chain(csr.clone()));
+        assert_eq!(add("bob@example.com").exit_code, 0);
+        add("carol@example.com")
+    }),
+    ("csr-refused", 2, |site| {
+        request(site, "/emailAddress=alice@example.com");
+        postseal(site, ["user", "add", "bob@example.com", "--csr", site.join("csr").to_str().unwrap()])
+    }),
     ("device-taken", 2, |site| postseal(site, ["user", "add", "alice@example.com"])),
     ("device-unknown", 2, |site| postseal(site, ["user", "revoke", "alice@example.com", "--device", "phone"])),
     ("domain-unknown", 2, |site| postseal(site, ["dns", "example.org"])),
@@ -201,6 +213,17 @@ const CASES: &[Case] = &[
     ("user-is-alias", 2, |site| postseal(site, ["user", "add", "postmaster@example.com"])),
     ("user-unknown", 2, |site| postseal(site, ["user", "remove", "bob@example.com"])),
 ];
+
+/// Makes a key and a request for it, with a subject of one attribute.
+fn request(site: &Path, subject: &str) {
+    let (attribute, value) = subject[1..].split_once('=').unwrap();
+    let attribute = if attribute == "CN" { vec![2, 5, 4, 3] } else { vec![1, 2, 840, 113_549, 1, 9, 1] };
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::from_oid(&attribute), value);
+    let csr = params.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    fs::write(site.join("csr"), csr.pem().unwrap()).unwrap();
+}
 
 fn edit(site: &Path, old: &str, new: &str) {
     let file = site.join("postseal.toml");

@@ -399,6 +399,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("--ca-key", "p256"),
     ("--ca-passphrase-file", "/nowhere/passphrase"),
     ("--credentials", "db:/etc/mail/creds.db"),
+    ("--csr", "/nowhere/client.csr"),
     ("--days", "30"),
     ("--device", "phone"),
     ("--domain", "example.com"),

@@ -8,10 +8,11 @@ use postseal::cli::draw::{draw, json_text, short, to_json};
 use postseal::diag::{Diagnostic, Source};
 use postseal::dns::zone::character_strings;
 use postseal::inventory::{DkimKey, DkimState, Inventory, ServerCertificate};
-use postseal::keys::{PemItem, PrivateKey, encode_pem, pem_items, spki_of};
+use postseal::keys::{PemItem, PrivateKey, PublicKey, encode_pem, pem_items, spki_of};
 use postseal::names::{Digest, Serial, is_hidden};
 use postseal::password;
 use postseal::pki::Certificate;
+use postseal::pki::request::public_key;
 use postseal::render::quote;
 use postseal::render::render;
 use postseal::secret::Secret;
@@ -29,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     ("key", key),
     ("lock", lock),
     ("pem", pem),
+    ("request", request),
     ("secret", secret),
     ("settings", settings),
     ("smtpd", smtpd),
@@ -66,6 +68,7 @@ pub fn pem(data: &[u8]) {
         match item {
             PemItem::Certificate(der) => certificate(&der),
             PemItem::PrivateKey(der) => key(der.expose()),
+            PemItem::Request(der) => request(&der),
             PemItem::Other => {}
         }
     }
@@ -73,6 +76,19 @@ pub fn pem(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = Certificate::all_from_pem(text);
         let _ = PrivateKey::decrypt(text, &Secret::from("correct horse".to_owned()));
+    }
+}
+
+/// A certificate request, in PEM or DER: refused with a mend, or its key is one that is certified.
+pub fn request(data: &[u8]) {
+    match public_key(data, &"alice@example.com".parse().unwrap()) {
+        Ok(key) => assert_eq!(PublicKey::from_spki(key.spki_der()).unwrap(), key),
+        Err(refusal) => {
+            let words = [&refusal.problem, &refusal.mend];
+            assert!(
+                words.iter().all(|text| !text.is_empty() && text.chars().all(|c| !c.is_control() && !is_hidden(c)))
+            );
+        }
     }
 }
 

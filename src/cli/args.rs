@@ -223,6 +223,9 @@ pub(super) struct UserAdd {
     /// The kind of the user's key: p256, rsa2048 or rsa3072
     #[arg(long, value_name = "KIND", default_value_t = KeyKind::P256)]
     pub(super) key: KeyKind,
+    /// The request (PKCS#10, PEM or DER) of a person who made their key themselves: no .p12 is made
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "apple"])]
+    pub(super) csr: Option<Utf8PathBuf>,
     /// How many days the certificate is valid
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=825))]
     pub(super) days: u16,

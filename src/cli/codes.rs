@@ -18,6 +18,8 @@ pub const CODES: &[(&str, &str)] = &[
     ("certificate-unjudged", "a key on the host is of a form that postseal does not read"),
     ("changed-meanwhile", "a file was saved while its replacement was checked"),
     ("clock", "the clock shows a time that no certificate can hold"),
+    ("csr-key-taken", "the key of a request is another user's, or was known to others"),
+    ("csr-refused", "a certificate request is none, or asks for what it must not"),
     ("daemon-order", "a daemon could not be restarted"),
     ("device-taken", "a device has a certificate already"),
     ("device-unknown", "a user has no device of that name"),

@@ -129,6 +129,14 @@ fn ca_passphrase(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Resul
     Err(Failure::input("ca-passphrase", format!("the CA's passphrase is needed, and `{place}` is not there"), help))
 }
 
+/// Reads a file that the user named, of so many octets at most; `what` it should hold.
+pub(super) fn read_given(file: &Utf8Path, most: usize, what: &str) -> Result<Secret, Failure> {
+    crate::store::files::read_given(file, most)?.ok_or_else(|| {
+        let help = format!("name a file that holds {what}");
+        Failure::input("no-such-file", format!("`{file}` does not exist"), help)
+    })
+}
+
 /// Reads a passphrase from a file: its content without the last line end.
 pub(super) fn read_passphrase(file: &Utf8Path) -> Result<Secret, Failure> {
     let read = crate::store::files::read_given_secret(file)?;

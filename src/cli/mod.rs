@@ -2,6 +2,7 @@
 
 mod args;
 mod codes;
+mod csr;
 pub mod draw;
 mod failure;
 mod github;

@@ -4,6 +4,7 @@ use camino::Utf8Path;
 use serde_json::json;
 
 use crate::cli::args::{Password, UserAdd, UserPasswd};
+use crate::cli::csr;
 use crate::cli::failure::Failure;
 use crate::cli::make::{self, ClientKey, ClientOrder, SiteCa};
 use crate::cli::report::{Report, columns};
@@ -45,9 +46,12 @@ pub(super) fn add(env: &dyn Env, site: Option<&Utf8Path>, args: &UserAdd) -> Res
         session::refresh(&wanted, &store)?;
     }
     check(&wanted.site, &inventory, address, device, &args.senders)?;
+    let key = match &args.csr {
+        Some(file) => ClientKey::Theirs(csr::key(&store, &inventory, file, address)?),
+        None => ClientKey::New(args.key),
+    };
     let chosen = chosen(env, &args.password)?;
     let ca = make::open_site_ca(env, &store, args.ca_passphrase_file.as_deref())?;
-    let key = ClientKey::New(args.key);
     let order = ClientOrder { address, device, key, days: args.days, apple: args.apple };
     let new = NewUser { order, senders: &args.senders, chosen };
     let added = make_user(env, &wanted.site, &ca, &new, &mut store)?;

@@ -11,6 +11,7 @@ mod der;
 pub mod inspect;
 pub mod issue;
 pub mod profile;
+pub mod request;
 pub mod trust;
 
 pub use inspect::Certificate;
@@ -70,6 +71,22 @@ pub enum PkiError {
     /// Writing DER failed.
     #[error("internal error: {0}")]
     Writing(String),
+}
+
+/// Why something that others made is not taken, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}; {mend}")]
+pub struct Refusal {
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub mend: String,
+}
+
+impl Refusal {
+    fn new(problem: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { problem: problem.into(), mend: mend.into() }
+    }
 }
 
 impl From<rcgen::Error> for PkiError {

@@ -61,6 +61,14 @@ pub enum StoreError {
     /// What should hold a password or passphrase is too large for one.
     #[error("`{0}` is longer than 4096 octets; name a file that holds the secret only")]
     NoSecret(Utf8PathBuf),
+    /// What the user named is too large to be it.
+    #[error("`{path}` is longer than {most} octets; name the right file")]
+    TooLong {
+        /// The file.
+        path: Utf8PathBuf,
+        /// The most octets that are read.
+        most: usize,
+    },
     /// A link, a device or a directory stands where a file should.
     #[error("`{0}` is no regular file; put the file itself there")]
     NotAFile(Utf8PathBuf),
@@ -331,17 +339,26 @@ pub fn read_secret(path: &Utf8Path) -> Result<Option<Secret>, StoreError> {
 /// Returns the secret that the user named a file for, or none if it is missing: a pipe from a password manager is as good as a
 /// file, and who may read it is the user's business. More than 4 KiB is no secret that a person has.
 pub fn read_given_secret(path: &Utf8Path) -> Result<Option<Secret>, StoreError> {
+    read_given(path, GIVEN_SECRET_LIMIT).map_err(|error| match error {
+        StoreError::TooLong { path, .. } => StoreError::NoSecret(path),
+        other => other,
+    })
+}
+
+/// Returns what a file holds that the user named, or none if it is missing; it may be a pipe. More than `most` octets are refused
+/// unread.
+pub fn read_given(path: &Utf8Path, most: usize) -> Result<Option<Secret>, StoreError> {
     let doing = while_doing("read", path);
     let file = match File::open(path) {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
         result => result.map_err(&doing)?,
     };
     // Room for all of it at once: a buffer that grows leaves copies behind.
-    let mut bytes = Vec::with_capacity(GIVEN_SECRET_LIMIT + 2);
-    file.take(GIVEN_SECRET_LIMIT as u64 + 1).read_to_end(&mut bytes).map_err(&doing)?;
+    let mut bytes = Vec::with_capacity(most + 2);
+    file.take(most as u64 + 1).read_to_end(&mut bytes).map_err(&doing)?;
     let secret = Secret::new(bytes);
-    if secret.expose().len() > GIVEN_SECRET_LIMIT {
-        return Err(StoreError::NoSecret(path.to_owned()));
+    if secret.expose().len() > most {
+        return Err(StoreError::TooLong { path: path.to_owned(), most });
     }
     Ok(Some(secret))
 }
