@@ -72,6 +72,10 @@ const CASES: &[Case] = &[
         fs::remove_file(site.join("state/ca.passphrase")).unwrap();
         postseal(site, ["user", "add", "bob@example.com"])
     }),
+    ("certificate-from-files", 2, |site| {
+        second_host(site);
+        postseal(site, ["server", "issue", "mx2.example.com"])
+    }),
     ("certificate-held", 2, |site| {
         let place = postseal::store::SiteDir::new(camino::Utf8Path::from_path(site).unwrap());
         let mut writer = postseal::store::Writer::open(place, |_| ()).unwrap();
@@ -118,6 +122,10 @@ const CASES: &[Case] = &[
     ("host-not-named", 2, |site| {
         second_host(site);
         postseal(site, ["plan"])
+    }),
+    ("host-not-permitted", 2, |site| {
+        edit(site, "name = \"mail.example.com\"", "name = \"mx.example.com\"");
+        postseal(site, ["server", "issue", "mx.example.com"])
     }),
     ("host-unknown", 2, |site| postseal(site, ["plan", "--host", "mail.example.org"])),
     ("ledger", 3, |site| {
@@ -200,6 +208,7 @@ const CASES: &[Case] = &[
         edit(site, "name = \"mail.example.com\"", "name = \"mx.example.com\"");
         postseal(site, ["render"])
     }),
+    ("server-certificate-there", 2, |site| postseal(site, ["server", "issue", "mail.example.com"])),
     ("site", 2, |site| postseal(&site.join("nowhere"), ["render"])),
     ("store", 3, |site| {
         fs::set_permissions(site.join("state"), fs::Permissions::from_mode(0o755)).unwrap();

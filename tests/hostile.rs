@@ -423,6 +423,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("--user", "alice@example.com"),
     ("<ADDRESS>", "bob@example.com"),
     ("<DOMAIN>", "example.com"),
+    ("<HOST>", "mail.example.com"),
     ("<SHELL>", "bash"),
     ("<TEXT>", "alice"),
 ];

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::server::ServerCommand;
 use crate::keys::KeyKind;
 use crate::names::{AbsolutePath, DeviceName, DomainName, HostName, MailAddress};
 use crate::platform::Platform;
@@ -52,6 +53,9 @@ pub(super) enum Command {
     /// The site CA
     #[command(subcommand)]
     Ca(CaCommand),
+    /// The servers' certificates
+    #[command(subcommand)]
+    Server(ServerCommand),
     /// DKIM keys
     #[command(subcommand)]
     Dkim(DkimCommand),

@@ -14,7 +14,7 @@ use crate::env::Env;
 use crate::host::{self, Facts, HostError, Machine};
 use crate::install::{Action, Choices, Found, Installation, Step, commands};
 use crate::inventory::Inventory;
-use crate::names::{AbsolutePath, Digest, shell_word};
+use crate::names::{AbsolutePath, Digest, HostName, shell_word};
 use crate::site::{Host, Site, SmtpdConf};
 use crate::store::ledger::LedgerError;
 use crate::store::{Store, Writer};
@@ -25,7 +25,7 @@ pub(super) fn plan(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> Re
     refuse_site_of_others(env, site)?;
     let (wanted, store) = session::read(site)?;
     let inventory = store.inventory()?;
-    let host = the_host(&wanted.site, args)?;
+    let host = the_host(&wanted.site, args.host.as_ref())?;
     let machine = Machine::open(host, &args.root)?;
     let installation = compare(&machine, &wanted, &store, &inventory, host, args)?;
     let facts = facts(env, &wanted, &inventory);
@@ -86,7 +86,7 @@ pub(super) fn install(
     args: &Install,
 ) -> Result<Installed, Failure> {
     let inventory = store.inventory()?;
-    let host = the_host(&wanted.site, args)?;
+    let host = the_host(&wanted.site, args.host.as_ref())?;
     let machine = Machine::open(host, &args.root)?;
     machine.lock()?;
     let installation = compare(&machine, wanted, store, &inventory, host, args)?;
@@ -146,10 +146,10 @@ pub(super) fn refuse_site_of_others(env: &dyn Env, site: Option<&Utf8Path>) -> R
     })
 }
 
-/// Returns the host that the arguments name.
-pub(super) fn the_host<'a>(site: &'a Site, args: &Install) -> Result<&'a Host, Failure> {
+/// Returns the host of that name, or without a name the only one.
+pub(super) fn the_host<'a>(site: &'a Site, name: Option<&HostName>) -> Result<&'a Host, Failure> {
     let names = || site.hosts.iter().map(|host| host.name.as_str());
-    match (&args.host, site.hosts.as_slice()) {
+    match (name, site.hosts.as_slice()) {
         (None, [only]) => Ok(only),
         (None, _) => {
             let help = format!("name it: --host NAME, one of {}", names().collect::<Vec<_>>().join(", "));

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::cli::args::{External, Init};
 use crate::cli::failure::Failure;
-use crate::cli::make::{self, ClientKey, ClientOrder, SiteCa};
+use crate::cli::make::{self, ClientKey, ClientOrder, ServerKey, ServerOrder, SiteCa};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::cli::show::day;
@@ -109,7 +109,8 @@ fn make_all(
     let ca = make::site_ca(env, &wanted.site, store, &passphrase)?;
     let mut server_until = Vec::new();
     for host in wanted.site.hosts.iter().filter(|host| host.needs_issued_certificate()) {
-        server_until.push((host.name.clone(), day(make::server_certificate(env, &ca, &host.name, store)?)));
+        let order = ServerOrder { host: &host.name, days: None, key: ServerKey::Next };
+        server_until.push((host.name.clone(), day(make::server_certificate(env, &ca, &order, store)?.not_after)));
     }
     let dkim = make::missing_dkim_keys(env, &wanted.site, store)?;
     let user = args.user.as_ref().map(|address| first_user(env, &wanted.site, &ca, address, store)).transpose()?;

@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 use crate::cli::failure::Failure;
 use crate::dkim;
 use crate::env::Env;
-use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory};
+use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory, NextKey};
 use crate::keys::{self, KeyError, KeyKind, PrivateKey, PublicKey};
-use crate::names::{DeviceName, HostName, MailAddress, Selector, Serial};
+use crate::names::{DeviceName, Digest, HostName, MailAddress, Selector, Serial};
 use crate::password;
 use crate::pki::bundle::{Bundle, BundleSalts, Protection};
 use crate::pki::inspect::Certificate;
@@ -171,29 +171,91 @@ fn without_line_end(secret: &Secret) -> Secret {
     Secret::new(bytes.strip_suffix(b"\r").unwrap_or(bytes).to_vec())
 }
 
-/// Issues the host's server certificate.
+/// Which key a server's new certificate has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ServerKey {
+    /// The one that waits for it, or a new one.
+    Next,
+    /// The present one's.
+    Same,
+}
+
+/// What a server certificate is made for.
+pub(super) struct ServerOrder<'a> {
+    pub(super) host: &'a HostName,
+    pub(super) days: Option<u16>,
+    pub(super) key: ServerKey,
+}
+
+/// A server certificate that is made and recorded.
+pub(super) struct Served {
+    pub(super) serial: Serial,
+    pub(super) not_after: OffsetDateTime,
+    /// SHA-256 of its public key.
+    pub(super) spki: Digest,
+    /// What waits for the certificate after it.
+    pub(super) next: NextKey,
+}
+
+/// Refuses a host that the site CA may not certify.
+pub(super) fn refuse_unpermitted(ca: &SiteCa, host: &HostName) -> Result<(), Failure> {
+    if ca.certificate.facts().permits_host(host) {
+        return Ok(());
+    }
+    let message = format!("the site CA is not for `{host}`: the hosts that it may certify are named in it");
+    Err(Failure::input("host-not-permitted", message, "have the CA name the hosts of postseal.toml: postseal ca renew"))
+}
+
+/// Issues the host's server certificate, in place of the present one if there is one, and sees that another key waits.
 pub(super) fn server_certificate(
     env: &dyn Env,
     ca: &SiteCa,
-    host: &HostName,
+    order: &ServerOrder<'_>,
     store: &mut Writer,
-) -> Result<OffsetDateTime, Failure> {
-    let now = env.now();
-    let (key, serial) = (key(env, KeyKind::P256)?, serial(env)?);
-    let certificate = issue::server(host, key.public(), &ca.authority()?, serial, None, now)?;
-    let stored = store.put_key(&key.to_pem())?;
+) -> Result<Served, Failure> {
+    let ServerOrder { host, days, .. } = order;
+    let (now, serial) = (env.now(), serial(env)?);
+    refuse_unpermitted(ca, host)?;
+    let inventory = store.inventory()?;
+    let present = inventory.server_certificates.iter().find(|certificate| certificate.host == **host);
+    let waiting = inventory.next_keys.iter().find(|next| next.host == **host);
+    let reused = match order.key {
+        ServerKey::Next => waiting.map(|next| next.key),
+        ServerKey::Same => present.map(|present| present.key),
+    };
+    let (key, stored) = match reused {
+        Some(stored) => (PrivateKey::from_pem(&store.key(&stored)?)?, stored),
+        None => new_server_key(env, store)?,
+    };
+    let next = match (order.key, waiting) {
+        (ServerKey::Same, Some(waiting)) => waiting.clone(),
+        _ => {
+            let (key, stored) = new_server_key(env, store)?;
+            NextKey { host: (*host).clone(), key: stored, spki: Digest::of(key.spki_der()), since: now }
+        }
+    };
+    let certificate = issue::server(host, key.public(), &ca.authority()?, serial, *days, now)?;
     // The site CA goes along: programs that were given only its fingerprint can compare.
     let recorded = recorded(&certificate, serial, &ca.certificate.pem());
+    let replaced = present.map(|present| present.serial);
     store.transact(|ledger| {
+        if let Some(replaced) = &replaced {
+            // A host shows one certificate, so that there is no overlap: the old one ends with the installation of the new.
+            ledger.supersede_certificate(replaced, &serial, now)?;
+        }
         ledger.add_server_certificate(&recorded, host, &stored)?;
-        ledger.record_event(
-            now,
-            "server-certificate-issued",
-            host.as_str(),
-            &serde_json::json!({ "serial": serial.to_string() }),
-        )
+        ledger.set_next_key(&next)?;
+        let replaced = replaced.map(|replaced| replaced.to_string());
+        let detail = serde_json::json!({ "serial": serial.to_string(), "replaces": replaced });
+        ledger.record_event(now, "server-certificate-issued", host.as_str(), &detail)
     })?;
-    Ok(certificate.facts().not_after)
+    Ok(Served { serial, not_after: recorded.not_after, spki: Digest::of(key.spki_der()), next })
+}
+
+fn new_server_key(env: &dyn Env, store: &Writer) -> Result<(PrivateKey, Digest), Failure> {
+    let key = key(env, KeyKind::P256)?;
+    let stored = store.put_key(&key.to_pem())?;
+    Ok((key, stored))
 }
 
 /// Makes the DKIM keys that the settings ask for and the ledger lacks. A domain's first key is active at once.

@@ -14,6 +14,7 @@ mod people;
 mod renew;
 mod report;
 mod revoke;
+mod server;
 mod session;
 mod show;
 mod user;
@@ -71,6 +72,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command) -> Result<Rep
         Command::Man => man(),
         Command::Plan(install) => host::plan(env, site, install),
         Command::Render => golden::render(env, site),
+        Command::Server(server) => server::obey(env, site, server),
         Command::User(UserCommand::Add(add)) => user::add(env, site, add),
         Command::User(UserCommand::List(list)) => people::list(env, site, list),
         Command::User(UserCommand::Passwd(passwd)) => user::passwd(env, site, passwd),

@@ -260,7 +260,7 @@ fn shut_now(
     chosen: &[&ClientCertificate],
 ) -> Result<Shut, Failure> {
     let install = Install { root: "/".into(), host: args.host.clone(), adopt: Vec::new(), keep: Vec::new() };
-    let here = host::the_host(&wanted.site, &install)?;
+    let here = host::the_host(&wanted.site, args.host.as_ref())?;
     let installed = host::install(env, wanted, store, &install)?;
     let mut warnings = installed.warnings;
     let mut text = installed.text;

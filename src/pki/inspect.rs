@@ -10,7 +10,7 @@ use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use super::PkiError;
 use crate::keys::{PemItem, PrivateKey, encode_pem, pem_items};
-use crate::names::{Digest, hex};
+use crate::names::{Digest, HostName, MailAddress, hex};
 
 /// A certificate (RFC 5280) that could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,6 +210,34 @@ impl Facts {
         self.subject_raw == self.issuer_raw
     }
 
+    /// Tells whether the name constraints let it, as a CA, certify a server of the name (RFC 5280 §4.2.1.10).
+    pub fn permits_host(&self, host: &HostName) -> bool {
+        let host = host.as_str();
+        self.permits("dns:", |base| match base.strip_prefix('.') {
+            Some(below) => is_below(host, below),
+            None => base.is_empty() || base.eq_ignore_ascii_case(host) || is_below(host, base),
+        })
+    }
+
+    /// Tells whether the name constraints let it, as a CA, certify the mailbox, and other CAs below it do so.
+    pub fn permits_mailbox(&self, address: &MailAddress) -> bool {
+        let domain = address.domain();
+        self.permits("email:", |base| match (base.contains('@'), base.strip_prefix('.')) {
+            (true, _) => base.eq_ignore_ascii_case(address.as_str()),
+            (false, Some(below)) => is_below(domain.as_str(), below),
+            (false, None) => base.is_empty() || base.eq_ignore_ascii_case(domain.as_str()),
+        })
+    }
+
+    /// A kind of name that no permitted subtree names is free.
+    fn permits(&self, kind: &str, covers: impl Fn(&str) -> bool) -> bool {
+        let bases = |subtrees: &[String]| -> Vec<bool> {
+            subtrees.iter().filter_map(|name| name.strip_prefix(kind)).map(&covers).collect()
+        };
+        let permitted = bases(&self.permitted);
+        (permitted.is_empty() || permitted.contains(&true)) && !bases(&self.excluded).contains(&true)
+    }
+
     /// Tells whether this is how postseal writes a twin: self-issued, a CA for leaves only, mailboxes only, no server.
     pub fn is_twin(&self) -> bool {
         self.is_self_issued()
@@ -248,6 +276,12 @@ impl fmt::Display for Facts {
         }
         Ok(())
     }
+}
+
+/// Tells whether a name lies below a domain.
+fn is_below(name: &str, domain: &str) -> bool {
+    let split = name.len().checked_sub(domain.len() + 1).and_then(|at| name.split_at_checked(at));
+    split.is_some_and(|(_, end)| end.strip_prefix('.').is_some_and(|end| end.eq_ignore_ascii_case(domain)))
 }
 
 fn name(name: &X509Name<'_>) -> String {

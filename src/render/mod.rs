@@ -15,6 +15,7 @@ use crate::dkim;
 use crate::dns::zone;
 use crate::inventory::{DkimState, Inventory, ServerCertificate};
 use crate::names::visible_within;
+use crate::pki::Certificate;
 use crate::platform::Layout;
 use crate::records;
 use crate::site::{Accounts, Alias, CertificateSource, Host, Site, SmtpdConf};
@@ -118,12 +119,14 @@ fn issued_certificate<'a>(inventory: &'a Inventory, host: &Host) -> Result<Optio
     let newest = issued.max_by_key(|certificate| (certificate.not_after, certificate.serial));
     newest.map(Some).ok_or_else(|| {
         let message = format!("the host `{}` has no server certificate yet", host.name);
-        Diagnostic::error(
-            "server-certificate-missing",
-            message,
-            "name certificate files for it in postseal.toml; postseal issues one at `init` only",
-        )
-        .into()
+        let ca = inventory.site_ca.as_ref().and_then(|ca| Certificate::from_pem(&ca.certificate).ok());
+        let is_permitted = ca.is_none_or(|ca| ca.facts().permits_host(&host.name));
+        let first = if is_permitted { "" } else { "have the CA name the host: postseal ca renew; then " };
+        let help = format!(
+            "{first}issue one: postseal server issue {}; or name certificate files in postseal.toml",
+            host.name
+        );
+        Diagnostic::error("server-certificate-missing", message, help).into()
     })
 }
 

@@ -159,6 +159,8 @@ class Records:
             accounts = dict(sql.execute("SELECT address, password_hash FROM account WHERE removed_at IS NULL"))
             keys = {key: f"{domain} {selector}" for key, domain, selector in
                     sql.execute("SELECT key, domain, selector FROM dkim_key")}  # fmt: skip
+            # A key that waits becomes a server's.
+            keys |= {key: "server" for (key,) in sql.execute("SELECT key FROM next_key")}
             rows = sql.execute("SELECT serial, kind, fingerprint, status, address, device, key FROM certificate")
             certificates = {}
             for serial, kind, fingerprint, status, address, device, key in rows:
