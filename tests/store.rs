@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use postseal::plan::public_files;
 use postseal::secret::Secret;
 use postseal::store::files::write_atomic;
 use postseal::store::ledger::{AuthorityKey, ClientIssuer, LedgerError, NewCertificate, NewClient};
-use postseal::store::{Passphrase, SITE_CA, SiteDir, Store, StoreError, Writer, bundle_names};
+use postseal::store::{Handout, Passphrase, SITE_CA, SiteDir, Store, StoreError, Writer, bundle_names};
 use postseal::tree::{Class, Content, Entry, Part, Stored, Tree};
 use time::OffsetDateTime;
 use time::macros::datetime;
@@ -472,6 +472,49 @@ fn what_was_made_and_never_recorded_is_swept_and_what_is_recorded_stays() {
     expected.extend(bundles.into_iter().chain(["alice@example.com/laptop/site-ca.pem".into()]));
     expected.sort();
     assert_eq!(names, expected);
+}
+
+#[test]
+fn a_handout_that_was_moved_whole_stays_though_the_run_was_killed_before_it_cleared_up() {
+    let (_guard, site) = scratch();
+    let (writer, kept) = with_alice(&site);
+    drop(writer);
+    // The list of names goes before the directory that it lies in.
+    let place = site.path("state/incoming/40000000000000000000000000000001");
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(place.join("handout")).unwrap();
+    drop(open(&site));
+    assert!(kept.iter().all(|path| path.exists()), "{kept:?}");
+    assert!(!place.exists());
+}
+
+#[test]
+fn handouts_that_are_settled_together_come_to_their_places_as_one_does() {
+    let (_guard, site) = scratch();
+    let (writer, _) = with_alice(&site);
+    let serial = "40000000000000000000000000000001".parse().unwrap();
+    let [bundle, apple] = bundle_names(&alice());
+    let handout = Handout {
+        files: vec![(bundle.clone(), secret("new p12")), (SITE_CA.to_owned(), secret("new CA"))],
+        p12_password: Some(secret("new p12 password")),
+        mail_password: Some(secret("new mail password")),
+    };
+    let incoming = writer.incoming().in_bulk();
+    incoming.put(&serial, &handout).unwrap();
+    incoming.catch_up().unwrap();
+    writer.settle_bulk([(&serial, &alice(), &laptop())].into_iter()).unwrap();
+    let place = writer.handout_path(&alice(), &laptop());
+    let held = |path: Utf8PathBuf| fs::read_to_string(path).unwrap();
+    assert_eq!([held(place.join(bundle)), held(place.join(SITE_CA))], ["new p12", "new CA"]);
+    assert!(!place.join(apple).exists(), "an older form that came with an older certificate");
+    for (of, text) in [
+        (Passphrase::Device(&alice(), &laptop()), "new p12 password"),
+        (Passphrase::Account(&alice()), "new mail password"),
+    ] {
+        assert_eq!(writer.passphrase(of).unwrap(), Some(secret(text)));
+    }
+    assert!(!site.path("state/incoming").join(serial.to_string()).exists());
+    let modes = modes(&site.path("handout")).into_values().collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(Vec::from_iter(modes), [0o600, 0o700]);
 }
 
 #[test]

@@ -119,6 +119,28 @@ pub(super) fn while_doing<'a>(doing: &'static str, path: &'a Utf8Path) -> impl F
 const PREFIX: &str = ".postseal-";
 const SUFFIX: &str = ".tmp";
 
+/// When what is written reaches the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durable {
+    /// Before the call returns.
+    AtOnce,
+    /// With all else that was written, when [`sync_file_system`] is called.
+    Together,
+}
+
+impl Durable {
+    /// The way for many files: one call of the system for all of them, where it has such a call.
+    pub(super) const IN_BULK: Self = if cfg!(target_os = "linux") { Self::Together } else { Self::AtOnce };
+
+    /// Brings a directory's names to the disk, unless that comes later.
+    pub(super) fn directory(self, path: &Utf8Path) -> Result<(), StoreError> {
+        match self {
+            Self::AtOnce => sync_directory(path),
+            Self::Together => Ok(()),
+        }
+    }
+}
+
 /// Writes a file whole or not at all; an older one of that name is replaced.
 pub fn write_atomic(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
     let temporary = Temporary::write(path, bytes, mode)?;
@@ -177,19 +199,49 @@ impl Drop for Temporary {
 }
 
 fn write_through(file: &mut File, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write_with_mode(file, bytes, mode)?;
+    file.sync_all()
+}
+
+fn write_with_mode(file: &mut File, bytes: &[u8], mode: u32) -> io::Result<()> {
     // The umask may have taken bits away, never added any: so far nobody could read more than is meant.
     if file.metadata()?.permissions().mode() & 0o7777 != mode {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
-    file.write_all(bytes)?;
-    file.sync_all()
+    file.write_all(bytes)
 }
 
 /// Writes a file into a directory that nobody reads yet.
-pub(super) fn write_staged(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+pub(super) fn write_staged(path: &Utf8Path, bytes: &[u8], mode: u32, durable: Durable) -> Result<(), StoreError> {
     let doing = while_doing("write", path);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(&doing)?;
-    write_through(&mut file, bytes, mode).map_err(&doing)
+    let written = match durable {
+        Durable::AtOnce => write_through(&mut file, bytes, mode),
+        Durable::Together => write_with_mode(&mut file, bytes, mode),
+    };
+    written.map_err(&doing)
+}
+
+/// Brings to the disk what was written to the file systems of the directories so far and was to be durable together.
+#[cfg(target_os = "linux")]
+pub(super) fn sync_file_system(directories: &[&Utf8Path]) -> Result<(), StoreError> {
+    let mut done = Vec::new();
+    for path in directories {
+        let doing = while_doing("write", path);
+        let directory = File::open(path).map_err(&doing)?;
+        let device = directory.metadata().map_err(&doing)?.dev();
+        if !done.contains(&device) {
+            rustix::fs::syncfs(&directory).map_err(|error| doing(error.into()))?;
+            done.push(device);
+        }
+    }
+    Ok(())
+}
+
+/// Elsewhere each file was brought to the disk when it was written.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn sync_file_system(_directories: &[&Utf8Path]) -> Result<(), StoreError> {
+    Ok(())
 }
 
 /// Adds to the end of a file that another program gave, unless it would grow longer than the limit. Returns whether it did.
@@ -210,6 +262,11 @@ pub fn append(path: &Utf8Path, bytes: &[u8], limit: u64) -> Result<bool, StoreEr
 
 /// Creates a directory and those above it that are missing, all with the mode; one that exists stays as it is.
 pub fn create_dir(path: &Utf8Path, mode: u32) -> Result<(), StoreError> {
+    create_dir_as(path, mode, Durable::AtOnce)
+}
+
+/// Does what [`create_dir`] does.
+pub(super) fn create_dir_as(path: &Utf8Path, mode: u32, durable: Durable) -> Result<(), StoreError> {
     let doing = while_doing("create", path);
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
@@ -217,7 +274,7 @@ pub fn create_dir(path: &Utf8Path, mode: u32) -> Result<(), StoreError> {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => {}
         Err(other) => return Err(doing(other)),
     }
-    create_dir(parent(path), mode)?;
+    create_dir_as(parent(path), mode, durable)?;
     match DirBuilder::new().mode(mode).create(path) {
         Ok(()) => {}
         // Another run was quicker.
@@ -228,7 +285,7 @@ pub fn create_dir(path: &Utf8Path, mode: u32) -> Result<(), StoreError> {
     if directory.metadata().map_err(&doing)?.permissions().mode() & 0o777 != mode {
         directory.set_permissions(fs::Permissions::from_mode(mode)).map_err(&doing)?;
     }
-    sync_directory(parent(path))
+    durable.directory(parent(path))
 }
 
 /// Refuses a link, a directory or a device in place of a file.
@@ -249,8 +306,13 @@ pub(super) fn refuse_link(directory: &Utf8Path) -> Result<(), StoreError> {
 
 /// Removes a file; one that is missing already is no error.
 pub fn remove_file(path: &Utf8Path) -> Result<(), StoreError> {
+    remove_file_as(path, Durable::AtOnce)
+}
+
+/// Does what [`remove_file`] does.
+pub(super) fn remove_file_as(path: &Utf8Path, durable: Durable) -> Result<(), StoreError> {
     match fs::remove_file(path) {
-        Ok(()) => sync_directory(parent(path)),
+        Ok(()) => durable.directory(parent(path)),
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(other) => Err(while_doing("remove", path)(other)),
     }
@@ -258,8 +320,13 @@ pub fn remove_file(path: &Utf8Path) -> Result<(), StoreError> {
 
 /// Removes a directory with all that is in it; one that is missing already is no error.
 pub fn remove_dir(path: &Utf8Path) -> Result<(), StoreError> {
+    remove_dir_as(path, Durable::AtOnce)
+}
+
+/// Does what [`remove_dir`] does.
+pub(super) fn remove_dir_as(path: &Utf8Path, durable: Durable) -> Result<(), StoreError> {
     match fs::remove_dir_all(path) {
-        Ok(()) => sync_directory(parent(path)),
+        Ok(()) => durable.directory(parent(path)),
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(other) => Err(while_doing("remove", path)(other)),
     }
@@ -267,8 +334,13 @@ pub fn remove_dir(path: &Utf8Path) -> Result<(), StoreError> {
 
 /// Moves a file or directory to a name on the same file system, for good.
 pub(super) fn rename(from: &Utf8Path, to: &Utf8Path) -> Result<(), StoreError> {
+    rename_as(from, to, Durable::AtOnce)
+}
+
+/// Does what [`rename`] does.
+pub(super) fn rename_as(from: &Utf8Path, to: &Utf8Path, durable: Durable) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(while_doing("move", from))?;
-    sync_directory(parent(to))
+    durable.directory(parent(to))
 }
 
 /// Tells whether something of that name exists, be it a link that leads nowhere.

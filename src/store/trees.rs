@@ -9,7 +9,7 @@ use std::fs;
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 
 use crate::secret::Secret;
-use crate::store::files::{self, ItemKind, StoreError, while_doing};
+use crate::store::files::{self, Durable, ItemKind, StoreError, while_doing};
 
 /// Something that a written tree has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) fn replace_tree(directory: &Utf8Path, mode: u32, items: &TreeItems) -
     for (path, item) in &wanted {
         match &item.content {
             None => files::create_dir(&new.join(path), item.mode)?,
-            Some(content) => files::write_staged(&new.join(path), content.expose(), item.mode)?,
+            Some(content) => files::write_staged(&new.join(path), content.expose(), item.mode, Durable::AtOnce)?,
         }
     }
     sync_below(&new, &wanted)?;
