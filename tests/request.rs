@@ -260,6 +260,11 @@ fn who_made_the_key_is_given_the_certificate_with_its_chain_and_no_p12() {
     let chain = handout.join("bob@example.com.pem");
     let bundle = ["pkcs12", "-export", "-inkey", "key.pem", "-passout", "pass:x", "-out", "bob.p12", "-in"];
     succeed(at, "openssl", &[&bundle[..], &[chain.to_str().unwrap()]].concat());
+    // A renewal certifies the same key, for no other is known here.
+    assert_eq!(postseal(&site, ["user", "renew", "bob@example.com"]).exit_code, 0);
+    let renewed = Certificate::from_pem(&fs::read_to_string(&chain).unwrap()).unwrap();
+    assert_eq!(renewed.facts().spki, key_of(at, "req.pem", "PEM"));
+    assert!(!handout.join("bob@example.com.p12").exists());
     // Another device may have the same key; another person may not.
     assert_eq!(add(&site, "bob@example.com", "phone", &csr).exit_code, 0);
     let refused = add(&site, "carol@example.com", "laptop", &csr);

@@ -188,6 +188,9 @@ pub(super) fn make_user(
             ledger.set_password(address, hash)?;
         }
         ledger.add_client_certificate(&client.recorded, &client.whose)?;
+        if matches!(new.order.key, ClientKey::Theirs(_)) {
+            ledger.mark_theirs(client.serial())?;
+        }
         let detail = json!({ "device": new.order.device, "serial": client.serial().to_string() });
         ledger.record_event(now, "client-certificate-issued", address.as_str(), &detail)
     })?;

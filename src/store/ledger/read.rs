@@ -326,8 +326,8 @@ fn client_certificates(sql: &Connection) -> Result<Vec<ClientCertificate>, Ledge
             theirs: row.get(13)?,
         })
     })?;
-    // Of one second the replaced one was first; the serial decides between others.
-    let order = |one: &ClientCertificate| (one.not_before, one.successor.is_none(), one.serial);
+    // Of one second the one that counts now was last; the serial decides between others.
+    let order = |one: &ClientCertificate| (one.not_before, one.is_current(), one.serial);
     found.sort_by(|a, b| (&a.address, &a.device, order(a)).cmp(&(&b.address, &b.device, order(b))));
     Ok(found)
 }
