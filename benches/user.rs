@@ -87,7 +87,8 @@ impl Site {
         let serials = ClientSerials { leaf: serial(), issuing: serial(), twin: serial() };
         let request = ClientRequest { address: &address, device: &self.device, key: key.public(), days: None };
         let authority = Authority::new(&self.ca, &self.key).unwrap();
-        let made = issue::client(&request, issuing_key, serials, &authority, System.now()).unwrap();
+        let made =
+            issue::client(&request, issuing_key, serials, &authority, System.now(), issue::EmptyCrl::Omitted).unwrap();
         let password = password::generate(&System.random(password::RANDOM_OCTETS).unwrap());
         let bundle = Bundle {
             key: &key,
@@ -108,7 +109,7 @@ impl Site {
         let whose = NewClient {
             address: address.clone(),
             device: self.device.clone(),
-            issuer: ClientIssuer::Own { issuing: made.issuing.pem(), twin: made.twin.pem() },
+            issuer: ClientIssuer::Own { issuing: made.issuing.pem(), twin: made.twin.pem(), crl: None },
         };
         Made { address, password, p12, recorded, whose }
     }

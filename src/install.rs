@@ -170,6 +170,8 @@ pub enum Effect {
     RestartSmtpd,
     /// OpenSMTPD must read one table anew.
     UpdateTable(String),
+    /// Dovecot, where it heeds CRLs, must read them anew.
+    ReloadDovecot,
 }
 
 /// What a word of the ledger before a table's name means.
@@ -181,6 +183,7 @@ impl fmt::Display for Effect {
             Self::RestartRspamd => f.write_str("restart rspamd"),
             Self::RestartSmtpd => f.write_str("restart smtpd"),
             Self::UpdateTable(table) => write!(f, "{UPDATE}{table}"),
+            Self::ReloadDovecot => f.write_str("reload dovecot"),
         }
     }
 }
@@ -189,7 +192,8 @@ impl FromStr for Effect {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let known = [Self::RestartRspamd, Self::RestartSmtpd].into_iter().find(|effect| effect.to_string() == text);
+        let plain = [Self::RestartRspamd, Self::RestartSmtpd, Self::ReloadDovecot];
+        let known = plain.into_iter().find(|effect| effect.to_string() == text);
         let table = || text.strip_prefix(UPDATE).map(|table| Self::UpdateTable(table.to_owned()));
         known.or_else(table).ok_or_else(|| NameError {
             problem: format!("`{}` is nothing that a daemon is told", shown(text)),
@@ -205,6 +209,7 @@ pub fn commands(effects: &BTreeSet<Effect>, layout: &Layout) -> Vec<String> {
         Effect::RestartRspamd => Some(layout.restart_rspamd.to_owned()),
         Effect::RestartSmtpd => Some(layout.restart_smtpd.to_owned()),
         Effect::UpdateTable(table) => (!restarts).then(|| format!("smtpctl update table {table}")),
+        Effect::ReloadDovecot => Some(layout.reload_dovecot.to_owned()),
     };
     effects.iter().filter_map(command).collect()
 }
@@ -276,6 +281,7 @@ impl Installation {
             let Some(wanted) = &step.wanted else { continue };
             match wanted.part {
                 Part::Zone => {}
+                Part::Crls => effects.extend([Effect::ReloadDovecot]),
                 Part::DkimKey | Part::Rspamd => effects.extend([Effect::RestartRspamd]),
                 Part::Certificate | Part::TrustList | Part::Smtpd => effects.extend([Effect::RestartSmtpd]),
                 Part::Table => effects.extend(step.path.file_name().map(|name| Effect::UpdateTable(name.to_owned()))),
@@ -441,12 +447,15 @@ mod tests {
         let key = || wanted("/var/rspamd/dkim/x.key", Part::DkimKey, Some(""));
         assert_eq!(told(vec![key(), table()]), ["rcctl restart rspamd", "smtpctl update table senders"]);
         assert_eq!(told(vec![conf(), key()]), ["rcctl restart rspamd", "rcctl restart smtpd"]);
+        let crls = || wanted("/etc/mail/postseal/clients-with-crl.pem", Part::Crls, Some(""));
+        assert_eq!(told(vec![crls(), table()]), ["smtpctl update table senders", "rcctl reload dovecot"]);
         assert!(told(vec![wanted("/d", Part::Smtpd, None)]).is_empty());
     }
 
     #[test]
     fn what_is_due_survives_the_ledger() {
-        for effect in [Effect::RestartRspamd, Effect::RestartSmtpd, Effect::UpdateTable("senders".into())] {
+        let plain = [Effect::RestartRspamd, Effect::RestartSmtpd, Effect::ReloadDovecot];
+        for effect in plain.into_iter().chain([Effect::UpdateTable("senders".into())]) {
             assert_eq!(effect.to_string().parse::<Effect>().unwrap(), effect);
         }
         assert!("restart named".parse::<Effect>().is_err());

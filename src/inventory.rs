@@ -16,7 +16,7 @@ pub struct Inventory {
     pub server_certificates: Vec<ServerCertificate>,
     /// Keys of the servers' next certificates, sorted by host; empty when read from the lock.
     pub next_keys: Vec<NextKey>,
-    /// Issuing CAs for all clients, the oldest first; empty when read from the lock.
+    /// Issuing CAs for all clients, the oldest first; when read from the lock, the live ones, without successor and CRL.
     pub issuing_cas: Vec<IssuingCa>,
     /// DKIM keys that still matter to DNS or Rspamd, sorted by domain, algorithm, selector.
     pub dkim_keys: Vec<DkimKey>,
@@ -30,6 +30,8 @@ pub struct Inventory {
     pub trust_list: Option<Digest>,
     /// The digest of the CRLs, one after the other; none without any, and when read from the lock.
     pub crls: Option<Digest>,
+    /// The digest of the list of twins followed by the CRLs; none without any CRL, and when read from the lock.
+    pub twins_and_crls: Option<Digest>,
 }
 
 impl Inventory {
@@ -39,9 +41,15 @@ impl Inventory {
         Self {
             site_ca: self.site_ca.clone(),
             server_certificates: self.server_certificates.clone(),
+            issuing_cas: self.live_issuing_cas().map(IssuingCa::public_part).collect(),
             dkim_keys: self.dkim_keys.clone(),
             ..Self::default()
         }
+    }
+
+    /// Returns the issuing CAs for all clients whose twins daemons trust.
+    pub fn live_issuing_cas(&self) -> impl Iterator<Item = &IssuingCa> {
+        self.issuing_cas.iter().filter(|ca| ca.status == CertificateStatus::Live)
     }
 }
 
@@ -235,6 +243,12 @@ pub struct IssuingCa {
     pub successor: Option<Successor>,
     /// Its newest CRL.
     pub crl: Option<Crl>,
+}
+
+impl IssuingCa {
+    fn public_part(&self) -> Self {
+        Self { successor: None, crl: None, ..self.clone() }
+    }
 }
 
 /// A CRL, without its content.

@@ -410,7 +410,7 @@ pub fn pkcs8_of_pem(text: &Secret) -> Result<Secret, KeyError> {
     }
     let key = pem_items(text.expose())?.into_iter().find_map(|item| match item {
         PemItem::PrivateKey(pkcs8) => Some(pkcs8),
-        PemItem::Certificate(_) | PemItem::Request(_) | PemItem::Other => None,
+        _ => None,
     });
     key.ok_or(KeyError::Missing("unencrypted private key"))
 }
@@ -420,6 +420,8 @@ pub fn pkcs8_of_pem(text: &Secret) -> Result<Secret, KeyError> {
 pub enum PemItem {
     /// A certificate as DER.
     Certificate(Vec<u8>),
+    /// A CRL as DER.
+    Crl(Vec<u8>),
     /// An unencrypted private key as PKCS#8 DER, whatever form it had in the text.
     PrivateKey(Secret),
     /// A certificate request (PKCS#10) as DER.
@@ -439,6 +441,7 @@ pub fn pem_items(text: &[u8]) -> Result<Vec<PemItem>, KeyError> {
     rustls_pemfile::read_all(&mut reader)
         .map(|item| match item.map_err(KeyError::malformed)? {
             rustls_pemfile::Item::X509Certificate(der) => Ok(PemItem::Certificate(der.to_vec())),
+            rustls_pemfile::Item::Crl(der) => Ok(PemItem::Crl(der.to_vec())),
             rustls_pemfile::Item::Pkcs8Key(mut der) => {
                 let key = Secret::new(der.secret_pkcs8_der().to_vec());
                 der.zeroize();
@@ -469,7 +472,7 @@ pub fn requests_of_pem(text: &[u8]) -> Result<Vec<Vec<u8>>, KeyError> {
     let text = String::from_utf8_lossy(text).replace("NEW CERTIFICATE REQUEST-----", "CERTIFICATE REQUEST-----");
     let requests = pem_items(text.as_bytes())?.into_iter().filter_map(|item| match item {
         PemItem::Request(der) => Some(der),
-        PemItem::Certificate(_) | PemItem::PrivateKey(_) | PemItem::Other => None,
+        _ => None,
     });
     Ok(requests.collect())
 }

@@ -63,6 +63,8 @@ pub struct Layout {
     pub restart_smtpd: &'static str,
     /// How Rspamd is restarted.
     pub restart_rspamd: &'static str,
+    /// How Dovecot is told to read its configuration, and what that names, anew.
+    pub reload_dovecot: &'static str,
 }
 
 /// A release number of a daemon; a patch level (`p1`) is not compared.
@@ -159,6 +161,7 @@ static ALPINE: Layout = Layout {
     filter_rspamd: Version::new(0, 1, 8),
     restart_smtpd: "rc-service smtpd restart",
     restart_rspamd: "rc-service rspamd restart",
+    reload_dovecot: "rc-service dovecot reload",
 };
 
 static DEBIAN: Layout = Layout {
@@ -182,6 +185,7 @@ static DEBIAN: Layout = Layout {
     filter_rspamd: Version::new(0, 1, 8),
     restart_smtpd: "systemctl restart opensmtpd",
     restart_rspamd: "systemctl restart rspamd",
+    reload_dovecot: "systemctl reload dovecot",
 };
 
 static FREEBSD: Layout = Layout {
@@ -205,6 +209,7 @@ static FREEBSD: Layout = Layout {
     filter_rspamd: Version::new(0, 1, 8),
     restart_smtpd: "service smtpd restart",
     restart_rspamd: "service rspamd restart",
+    reload_dovecot: "service dovecot reload",
 };
 
 static OPENBSD: Layout = Layout {
@@ -228,6 +233,7 @@ static OPENBSD: Layout = Layout {
     filter_rspamd: Version::new(0, 1, 8),
     restart_smtpd: "rcctl restart smtpd",
     restart_rspamd: "rcctl restart rspamd",
+    reload_dovecot: "rcctl reload dovecot",
 };
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub enum Stored {
     Key(Digest),
     /// The twins that daemons trust.
     TrustList,
+    /// Those twins, followed by the CRLs: Dovecot 2.3 reads both from one file.
+    TwinsAndCrls,
 }
 
 /// What a file holds.
@@ -68,6 +70,8 @@ pub enum Part {
     DkimKey,
     /// Whom OpenSMTPD admits; read at its start.
     TrustList,
+    /// What Dovecot and web servers read: whom to admit, and what was revoked. OpenSMTPD reads no CRL.
+    Crls,
     /// A table of OpenSMTPD's; read at its start, and anew at `smtpctl update table`.
     Table,
     /// Rspamd's configuration; read at its start.

@@ -410,7 +410,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("--key", "p256"),
     ("--mx-certificate", "/etc/one.pem"),
     ("--mx-key", "/etc/one.key"),
-    ("--overlap", "7d"),
+    ("--overlap", "30d"),
     ("--password-file", "/nowhere/password"),
     ("--platform", "debian"),
     ("--reason", "left"),
@@ -450,7 +450,7 @@ fn commands() -> Vec<(Vec<String>, Vec<String>)> {
                     left.push(command.iter().cloned().chain([word.to_owned()]).collect());
                 }
                 "Arguments:" if line.starts_with("  <") || line.starts_with("  [") => {
-                    takes.insert(word.replace('[', "<").replace(']', ">"));
+                    takes.insert(word.trim_end_matches("...").replace('[', "<").replace(']', ">"));
                 }
                 "Options:" if line.trim_start().starts_with('-') && line.contains('<') => {
                     takes.extend(line.split_whitespace().find(|word| word.starts_with("--")).map(str::to_owned));

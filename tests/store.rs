@@ -435,7 +435,7 @@ fn with_alice(site: &SiteDir) -> (Writer, Vec<Utf8PathBuf>) {
     let client = NewClient {
         address: alice(),
         device: laptop(),
-        issuer: ClientIssuer::Own { issuing: "issuing".into(), twin: "twin".into() },
+        issuer: ClientIssuer::Own { issuing: "issuing".into(), twin: "twin".into(), crl: None },
     };
     let key = DkimKey {
         domain: "example.com".parse().unwrap(),

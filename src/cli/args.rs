@@ -202,11 +202,18 @@ pub(super) enum UserCommand {
     /// Set a new mail password
     Passwd(UserPasswd),
     /// Close an account and revoke its certificates
-    Remove {
-        /// Whose
-        #[arg(value_name = "ADDRESS")]
-        address: MailAddress,
-    },
+    Remove(UserRemove),
+}
+
+/// `user remove`
+#[derive(Debug, Args)]
+pub(super) struct UserRemove {
+    /// Whose
+    #[arg(value_name = "ADDRESS")]
+    pub(super) address: MailAddress,
+    /// The file that holds the CA's passphrase, for the CRL (trust = "ca") [default: state/ca.passphrase, or ask]
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_passphrase_file: Option<Utf8PathBuf>,
 }
 
 /// `user add`
@@ -267,6 +274,12 @@ pub(super) struct Password {
 /// `ca ...`
 #[derive(Debug, Subcommand)]
 pub(super) enum CaCommand {
+    /// Show what the issuing CA for all clients has revoked (trust = "ca")
+    Crl(crate::cli::issuing::ShowCrl),
+    /// Give the clients a new issuing CA, with every certificate issued anew (trust = "ca")
+    Renew(crate::cli::issuing::Renew),
+    /// Revoke an issuing CA for all clients that nobody needs any more
+    Retire(crate::cli::issuing::Retire),
     /// Show the site CA's certificate: subject, validity, fingerprint
     Show {
         /// Print the certificate as PEM instead

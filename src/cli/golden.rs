@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::cli::failure::{DIFFERS, Failure};
 use crate::cli::github::{self, Annotation};
+use crate::cli::issuing::still_admitted;
 use crate::cli::make;
 use crate::cli::report::Report;
 use crate::cli::session::{self, RENDERED, Wanted, refuse_secrets};
@@ -31,6 +32,7 @@ pub(super) fn render(env: &dyn Env, site: Option<&Utf8Path>) -> Result<Report, F
     text.push_str(&if changed { format!("rendered {out}/\n") } else { format!("{out}/ is up to date\n") });
     let made: Vec<_> = made.iter().map(|key| json!({ "domain": key.domain, "selector": key.selector })).collect();
     let report = Report::fine(text, json!({ "changed": changed, "made": made })).warn(&wanted.warnings);
+    let report = report.warn(still_admitted(&store.inventory()?, env.now()).as_slice());
     Ok(report.done(format!("{out}/ is rendered")))
 }
 

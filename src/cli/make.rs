@@ -14,7 +14,7 @@ use crate::names::{DeviceName, Digest, HostName, MailAddress, Selector, Serial};
 use crate::password;
 use crate::pki::bundle::{Bundle, BundleSalts, Protection};
 use crate::pki::inspect::Certificate;
-use crate::pki::issue::{self, Authority, ClientRequest, ClientSerials};
+use crate::pki::issue::{self, Authority, ClientRequest, ClientSerials, EmptyCrl};
 use crate::pki::profile::BACKDATED;
 use crate::plan;
 use crate::secret::Secret;
@@ -26,10 +26,48 @@ use crate::store::{Handout, Passphrase, SITE_CA, Store, Writer, bundle_names, ch
 pub(super) struct SiteCa {
     pub(super) certificate: Certificate,
     pub(super) key: PrivateKey,
+    /// What opened the key, and opens that of the issuing CA for all clients.
+    pub(super) passphrase: Option<Secret>,
+    /// Who issues the certificates of clients.
+    pub(super) issuer: Issuer,
+}
+
+/// Who issues the certificates of clients; `issuing::provide` decides it.
+pub(super) enum Issuer {
+    /// A CA of each certificate's own, with or without its empty CRL.
+    Own(EmptyCrl),
+    /// The one for all.
+    Shared(SharedIssuer),
+}
+
+/// The issuing CA for all clients, opened.
+#[derive(Clone)]
+pub(super) struct SharedIssuer {
+    pub(super) serial: Serial,
+    pub(super) certificate: Certificate,
+    pub(super) key: PrivateKey,
+}
+
+impl SharedIssuer {
+    pub(super) fn authority(&self) -> Result<Authority<'_>, Failure> {
+        Ok(Authority::new(&self.certificate, &self.key)?)
+    }
+
+    /// Refuses a mailbox of a domain that the CA may not certify: nobody would admit the certificate.
+    fn refuse_stranger(&self, address: &MailAddress) -> Result<(), Failure> {
+        let domain = address.domain();
+        let permitted = format!("email:{domain}");
+        if self.certificate.facts().permitted.contains(&permitted) {
+            return Ok(());
+        }
+        let message = format!("the issuing CA was made before the site had the domain `{domain}`");
+        let help = "make one for all domains, and give everybody their new certificate: postseal ca renew --clients";
+        Err(Failure::input("issuing-ca-lacks-domain", message, help))
+    }
 }
 
 impl SiteCa {
-    fn authority(&self) -> Result<Authority<'_>, Failure> {
+    pub(super) fn authority(&self) -> Result<Authority<'_>, Failure> {
         Ok(Authority::new(&self.certificate, &self.key)?)
     }
 }
@@ -44,11 +82,11 @@ fn no_randomness(error: &std::io::Error) -> Failure {
     Failure::work("randomness", format!("the system gave no random octets: {error}"), "look at the system's log")
 }
 
-fn serial(env: &dyn Env) -> Result<Serial, Failure> {
+pub(super) fn serial(env: &dyn Env) -> Result<Serial, Failure> {
     octets(env).map(Serial::from_random)
 }
 
-fn key(env: &dyn Env, kind: KeyKind) -> Result<PrivateKey, Failure> {
+pub(super) fn key(env: &dyn Env, kind: KeyKind) -> Result<PrivateKey, Failure> {
     Ok(env.generate_key(kind)?)
 }
 
@@ -57,7 +95,7 @@ pub(super) fn generated_password(env: &dyn Env) -> Result<Secret, Failure> {
 }
 
 /// Returns what the ledger records of a certificate; `chain` is what a server sends after it.
-fn recorded(certificate: &Certificate, serial: Serial, chain: &str) -> NewCertificate {
+pub(super) fn recorded(certificate: &Certificate, serial: Serial, chain: &str) -> NewCertificate {
     NewCertificate {
         serial,
         pem: certificate.pem() + chain,
@@ -83,29 +121,32 @@ pub(super) fn site_ca(env: &dyn Env, site: &Site, store: &mut Writer, passphrase
         ledger.set_placeholder(&placeholder.pem())?;
         ledger.record_event(now, "ca-made", &site.ca.name, &serde_json::json!({ "serial": serial.to_string() }))
     })?;
-    Ok(SiteCa { certificate, key })
+    let passphrase = Some(passphrase.clone());
+    Ok(SiteCa { certificate, key, passphrase, issuer: Issuer::Own(EmptyCrl::Omitted) })
 }
 
 /// Opens the site CA's key.
 pub(super) fn open_site_ca(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Result<SiteCa, Failure> {
     let help = "make a site with one: postseal init DOMAIN";
     let recorded = store.ledger().site_ca()?.ok_or_else(|| Failure::input("no-ca", "this site has no CA", help))?;
-    let key = authority_key(env, store, file, &recorded.key)?;
-    Ok(SiteCa { certificate: Certificate::from_pem(&recorded.certificate)?, key })
+    let (key, passphrase) = authority_key(env, store, file, &recorded.key)?;
+    let certificate = Certificate::from_pem(&recorded.certificate)?;
+    Ok(SiteCa { certificate, key, passphrase, issuer: Issuer::Own(EmptyCrl::Omitted) })
 }
 
-/// Opens a CA's key.
+/// Opens a CA's key; also returns the passphrase that did it.
 fn authority_key(
     env: &dyn Env,
     store: &Store,
     file: Option<&Utf8Path>,
     key: &AuthorityKey,
-) -> Result<PrivateKey, Failure> {
+) -> Result<(PrivateKey, Option<Secret>), Failure> {
     match key {
         AuthorityKey::File(digest) => {
             let passphrase = ca_passphrase(env, store, file)?;
             let encrypted = store.key(digest)?;
-            Ok(PrivateKey::decrypt(encrypted.expose_str().unwrap_or_default(), &passphrase)?)
+            let key = PrivateKey::decrypt(encrypted.expose_str().unwrap_or_default(), &passphrase)?;
+            Ok((key, Some(passphrase)))
         }
         AuthorityKey::Token(uri) => {
             let help = "build postseal with the feature pkcs11: cargo install postseal --features pkcs11";
@@ -114,7 +155,7 @@ fn authority_key(
     }
 }
 
-fn ca_passphrase(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Result<Secret, Failure> {
+pub(super) fn ca_passphrase(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Result<Secret, Failure> {
     if let Some(file) = file {
         return read_passphrase(file);
     }
@@ -350,7 +391,8 @@ impl Client {
     }
 }
 
-/// Issues a client certificate and makes its handout. The issuing key signs once and is gone. Threads may do it side by side.
+/// Issues a client certificate and makes its handout. A key of an issuing CA of its own signs once and is
+/// gone. Threads may do it side by side.
 pub(super) fn client(env: &dyn Env, ca: &SiteCa, order: &ClientOrder<'_>) -> Result<Client, Failure> {
     let now = env.now();
     let own = match &order.key {
@@ -362,20 +404,52 @@ pub(super) fn client(env: &dyn Env, ca: &SiteCa, order: &ClientOrder<'_>) -> Res
         (ClientKey::New(_), Some(own)) => own.public(),
         (ClientKey::New(_), None) => return Err(KeyError::NoRandomness.into()),
     };
+    let request = ClientRequest { address: order.address, device: order.device, key: public, days: Some(order.days) };
+    let issued = match &ca.issuer {
+        Issuer::Own(empty_crl) => pinned(env, ca, &request, *empty_crl, now)?,
+        Issuer::Shared(shared) => shared_by_all(env, shared, &request, now)?,
+    };
+    let handout = handout(env, order, own.as_ref(), &issued.leaf, &[&issued.issuing, &ca.certificate])?;
+    let (address, device) = (order.address.clone(), order.device.clone());
+    let whose = NewClient { address, device, issuer: issued.issuer };
+    Ok(Client { recorded: recorded(&issued.leaf, issued.serial, ""), whose, handout })
+}
+
+/// A client certificate with its issuing CA's.
+struct Issued {
+    serial: Serial,
+    leaf: Certificate,
+    issuing: Certificate,
+    issuer: ClientIssuer,
+}
+
+/// Issues under a CA of its own.
+fn pinned(
+    env: &dyn Env,
+    ca: &SiteCa,
+    request: &ClientRequest<'_>,
+    empty_crl: EmptyCrl,
+    now: OffsetDateTime,
+) -> Result<Issued, Failure> {
     let issuing_key = key(env, KeyKind::P256)?;
     let serials = ClientSerials { leaf: serial(env)?, issuing: serial(env)?, twin: serial(env)? };
-    let request = ClientRequest { address: order.address, device: order.device, key: public, days: Some(order.days) };
-    let issued = issue::client(&request, issuing_key, serials, &ca.authority()?, now)?;
-    let handout = handout(env, order, own.as_ref(), &issued.leaf, &[&issued.issuing, &ca.certificate])?;
-    Ok(Client {
-        recorded: recorded(&issued.leaf, serials.leaf, ""),
-        whose: NewClient {
-            address: order.address.clone(),
-            device: order.device.clone(),
-            issuer: ClientIssuer::Own { issuing: issued.issuing.pem(), twin: issued.twin.pem() },
-        },
-        handout,
-    })
+    let made = issue::client(request, issuing_key, serials, &ca.authority()?, now, empty_crl)?;
+    let issuer = ClientIssuer::Own { issuing: made.issuing.pem(), twin: made.twin.pem(), crl: made.crl };
+    Ok(Issued { serial: serials.leaf, leaf: made.leaf, issuing: made.issuing, issuer })
+}
+
+/// Issues under the one CA for all.
+fn shared_by_all(
+    env: &dyn Env,
+    shared: &SharedIssuer,
+    request: &ClientRequest<'_>,
+    now: OffsetDateTime,
+) -> Result<Issued, Failure> {
+    shared.refuse_stranger(request.address)?;
+    let serial = serial(env)?;
+    let leaf = issue::client_of(request, &shared.authority()?, serial, now)?;
+    let issuer = ClientIssuer::Shared(shared.serial);
+    Ok(Issued { serial, leaf, issuing: shared.certificate.clone(), issuer })
 }
 
 /// Makes what the person is to be given: PKCS#12 files for a key that was made here, or else the certificate with its chain.

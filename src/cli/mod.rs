@@ -9,6 +9,7 @@ mod github;
 mod golden;
 mod host;
 mod init;
+mod issuing;
 mod make;
 mod people;
 mod renew;
@@ -63,6 +64,9 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command) -> Result<Rep
     match command {
         Command::Apply(install) => host::apply(env, site, install),
         Command::Bless(bless) => golden::bless(env, site, bless.force),
+        Command::Ca(CaCommand::Crl(crl)) => issuing::crl(env, site, crl),
+        Command::Ca(CaCommand::Renew(renew)) => issuing::renew(env, site, renew),
+        Command::Ca(CaCommand::Retire(retire)) => issuing::retire(env, site, retire),
         Command::Ca(CaCommand::Show { pem }) => show::ca(site, *pem),
         Command::Completions { shell } => Ok(completions(*shell)),
         Command::Diff(diff) => golden::diff(site, diff.exit_zero),
@@ -79,7 +83,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command) -> Result<Rep
         Command::User(UserCommand::Renew(args)) => renew::renew(env, site, args),
         Command::User(UserCommand::Revoke(args)) => revoke::revoke(env, site, args),
         Command::User(UserCommand::Show { address }) => people::show(env, site, address),
-        Command::User(UserCommand::Remove { address }) => user::remove(env, site, address),
+        Command::User(UserCommand::Remove(remove)) => user::remove(env, site, remove),
     }
 }
 

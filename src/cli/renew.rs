@@ -7,11 +7,12 @@ use time::{Duration, OffsetDateTime};
 
 use crate::cli::args::days;
 use crate::cli::failure::Failure;
+use crate::cli::issuing;
 use crate::cli::make::{self, ClientKey, ClientOrder, SiteCa};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::cli::show::day;
-use crate::cli::user::{certificates, current, how_to_activate, known, trust_list_long};
+use crate::cli::user::{certificates, current, how_to_activate, known, trust_list_long, twins};
 use crate::diag::did_you_mean;
 use crate::env::Env;
 use crate::inventory::{CertificateStatus, ClientCertificate, Inventory, Reason};
@@ -80,7 +81,9 @@ pub(super) fn renew(env: &dyn Env, site: Option<&Utf8Path>, args: &Renew) -> Res
         let text = "nothing to renew\n".to_owned();
         return Ok(Report::fine(text, json!({ "renewed": [] })));
     }
-    let ca = make::open_site_ca(env, &store, args.ca_passphrase_file.as_deref())?;
+    let file = args.ca_passphrase_file.as_deref();
+    let mut ca = make::open_site_ca(env, &store, file)?;
+    issuing::provide(env, &wanted.site, &mut store, &mut ca, file)?;
     let mut renewed = Vec::new();
     for old in chosen {
         match renew_one(env, &ca, old, args, &mut store) {
@@ -94,9 +97,9 @@ pub(super) fn renew(env: &dyn Env, site: Option<&Utf8Path>, args: &Renew) -> Res
     }
     let done = format!("{} renewed and recorded", certificates(renewed.len()));
     session::refresh(&wanted, &store).map_err(|failure| failure.after(&done))?;
-    let live = store.inventory()?.client_certificates.iter().filter(|certificate| certificate.is_live()).count();
+    let listed = twins(&store.inventory()?);
     let report = report(&wanted, &store, &renewed).done(done);
-    Ok(report.warn(trust_list_long(live).as_slice()))
+    Ok(report.warn(trust_list_long(listed).as_slice()))
 }
 
 /// Returns the certificates that the arguments name: each its device's newest, and live.

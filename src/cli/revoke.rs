@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::cli::args::Install;
 use crate::cli::failure::Failure;
 use crate::cli::host;
+use crate::cli::issuing::{self, Signers};
 use crate::cli::people::certificate_json;
 use crate::cli::report::Report;
 use crate::cli::session::{self, Wanted};
@@ -24,8 +25,7 @@ use crate::keys::PublicKey;
 use crate::names::{DeviceName, HostName, MailAddress, Serial, shell_word, visible};
 use crate::pki::Certificate;
 use crate::secret::Secret;
-use crate::site::{Host, Trust};
-use crate::store::ledger::LedgerError;
+use crate::site::Host;
 use crate::store::{Passphrase, Writer};
 
 /// `user revoke`
@@ -46,6 +46,9 @@ pub(super) struct Revoke {
     /// Which host of the site this is, for --now [default: the only one]
     #[arg(long, value_name = "NAME", requires = "now")]
     host: Option<HostName>,
+    /// The file that holds the CA's passphrase, which a CRL needs [default: state/ca.passphrase, or ask]
+    #[arg(long, value_name = "FILE")]
+    ca_passphrase_file: Option<camino::Utf8PathBuf>,
 }
 
 /// Why a certificate is revoked, in an administrator's words.
@@ -87,7 +90,10 @@ pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> R
     // Whoever repeats a run that was killed has the password changed once more, which does no harm.
     let changes_password = args.reason == Why::Lost && store.ledger().has_password(address)?;
     let password = if changes_password { Some(new_password(env, address, &store)?) } else { None };
-    record(env, args, &chosen, password.as_ref(), &mut store)?;
+    // A CRL that cannot be made now is made later: what is lost cannot wait.
+    let signers = Signers::of(env, &store, args.ca_passphrase_file.as_deref(), chosen.iter().copied());
+    let (signers, hindrance) = signers.map_or_else(|why| (Signers::none(), Some(why)), |signers| (signers, None));
+    record(env, args, &chosen, (password.as_ref(), &signers), &mut store)?;
     let done = format!("{} of {address} revoked in the ledger", certificates(chosen.len()));
     let follow = |store: &Writer| -> Result<Wanted, Failure> {
         for certificate in &chosen {
@@ -99,7 +105,11 @@ pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> R
         Ok(wanted)
     };
     let wanted = follow(&store).map_err(|failure| failure.after(&done))?;
-    let mut report = report(env, &wanted, &store, args, &chosen, password.is_some())?.warn(&wanted.warnings);
+    let mut report = report(env, &store, args, &chosen, password.is_some())?.warn(&wanted.warnings);
+    report = report.warn(issuing::still_admitted(&store.inventory()?, env.now()).as_slice());
+    if let Some(why) = &hindrance {
+        report = issuing::behind(report, why);
+    }
     if args.now {
         let proved = shut_now(env, args, &wanted, &mut store, &chosen).map_err(|failure| failure.after(&done))?;
         report.text.push_str(&proved.text);
@@ -107,7 +117,7 @@ pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> R
             json.insert("now".to_owned(), proved.json);
         }
         report = report.warn(&proved.warnings);
-        report.exit_code = proved.exit_code;
+        report.exit_code = report.exit_code.max(proved.exit_code);
     } else {
         if password.is_some() {
             let kick = format!("doveadm kick {}", shell_word(address.as_str()));
@@ -115,7 +125,13 @@ pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> R
                 "to shut the account at once, install `credentials` and run: smtpctl update table credentials; {kick}\n"
             ));
         }
-        report.text.push_str(&how_to_activate(&wanted, &store, "the certificates are refused"));
+        let shared = chosen.iter().filter(|certificate| certificate.issuer.is_some()).count();
+        if shared == 0 || shared < chosen.len() {
+            report.text.push_str(&how_to_activate(&wanted, &store, "the certificates are refused"));
+        }
+        if shared > 0 {
+            report.text.push_str(&issuing::how_to_tell(&wanted, &store));
+        }
     }
     Ok(report.done(done))
 }
@@ -164,7 +180,7 @@ fn record(
     env: &dyn Env,
     args: &Revoke,
     chosen: &[&ClientCertificate],
-    hash: Option<&Secret>,
+    (hash, signers): (Option<&Secret>, &Signers),
     store: &mut Writer,
 ) -> Result<(), Failure> {
     let (now, address, reason) = (env.now(), &args.address, args.reason.reason());
@@ -182,14 +198,12 @@ fn record(
             ledger.set_password(address, hash)?;
             ledger.record_event(now, "password-set", address.as_str(), &json!({ "because": "device lost" }))?;
         }
-        Ok::<(), LedgerError>(())
-    })?;
-    Ok(())
+        signers.sign(ledger, now)
+    })
 }
 
 fn report(
     env: &dyn Env,
-    wanted: &Wanted,
     store: &Writer,
     args: &Revoke,
     chosen: &[&ClientCertificate],
@@ -227,11 +241,6 @@ fn report(
             CertificateStatus::Held => format!("held since a restore: {address} for `{device}`\n"),
             _ => format!("still admitted: {address} for `{device}`, until {end}\n"),
         });
-    }
-    if wanted.site.trust != Trust::Pinned || chosen.iter().any(|certificate| certificate.issuer.is_some()) {
-        text.push_str(
-            "OpenSMTPD reads no CRL: it goes on admitting what the CA for all issued, until: postseal ca renew --clients\n",
-        );
     }
     let json = json!({
         "address": address,
@@ -339,6 +348,12 @@ fn prove(
             match (ask(env, &listener, store, &certificate.serial, &mut patience)?, is_revoked) {
                 (Door::Shut(alert), true) => proofs.push(format!("{place} refuses {whose} ({alert})")),
                 (Door::Open, false) => proofs.push(format!("{place} admits {whose}, which is live")),
+                // By the CA for all it is admitted for good: OpenSMTPD reads no CRL.
+                (Door::Open, true) if certificate.issuer.is_some() => findings.push(Diagnostic::error(
+                    "door-open",
+                    format!("{place} still admits {whose}"),
+                    "OpenSMTPD reads no CRL; issue all others anew: postseal ca renew --clients --now",
+                )),
                 (Door::Open, true) => findings.push(Diagnostic::error(
                     "door-open",
                     format!("{place} still admits {whose}"),

@@ -3,16 +3,17 @@
 use camino::Utf8Path;
 use serde_json::json;
 
-use crate::cli::args::{Password, UserAdd, UserPasswd};
+use crate::cli::args::{Password, UserAdd, UserPasswd, UserRemove};
 use crate::cli::csr;
 use crate::cli::failure::Failure;
+use crate::cli::issuing::{self, Signers};
 use crate::cli::make::{self, ClientKey, ClientOrder, SiteCa};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::cli::show::day;
 use crate::diag::{Diagnostic, did_you_mean};
 use crate::env::Env;
-use crate::inventory::{ClientCertificate, Inventory};
+use crate::inventory::{CertificateStatus, ClientCertificate, Inventory};
 use crate::names::{DeviceName, MailAddress, Serial, shell_word};
 use crate::password;
 use crate::pki::trust::MAXIMUM_TWINS;
@@ -31,6 +32,8 @@ pub(super) struct NewUser<'a> {
 /// What was made for a user.
 pub(super) struct Added {
     pub(super) certificate: time::Date,
+    /// Whether there was no such account before.
+    pub(super) is_new: bool,
     /// None for a key that was not made here.
     pub(super) p12_password: Option<Secret>,
     pub(super) mail_password: Option<Secret>,
@@ -51,15 +54,33 @@ pub(super) fn add(env: &dyn Env, site: Option<&Utf8Path>, args: &UserAdd) -> Res
         None => ClientKey::New(args.key),
     };
     let chosen = chosen(env, &args.password)?;
-    let ca = make::open_site_ca(env, &store, args.ca_passphrase_file.as_deref())?;
+    let file = args.ca_passphrase_file.as_deref();
+    let mut ca = make::open_site_ca(env, &store, file)?;
+    issuing::provide(env, &wanted.site, &mut store, &mut ca, file)?;
     let order = ClientOrder { address, device, key, days: args.days, apple: args.apple };
     let new = NewUser { order, senders: &args.senders, chosen };
     let added = make_user(env, &wanted.site, &ca, &new, &mut store)?;
     let done = format!("the certificate of {address} for `{device}` is recorded");
     session::refresh(&wanted, &store).map_err(|failure| failure.after(&done))?;
-    let list = store.inventory()?.client_certificates.iter().filter(|certificate| certificate.is_live()).count();
-    let report = add_report(env, &wanted, &store, &new.order, &added).done(done);
-    Ok(report.warn(trust_list_long(list).as_slice()))
+    let now = store.inventory()?;
+    let list = if now.trust_list == inventory.trust_list { List::Same } else { List::Longer };
+    let report = add_report(env, &wanted, &store, &new.order, &added, list).done(done);
+    Ok(report.warn(trust_list_long(twins(&now)).as_slice()))
+}
+
+/// Whether a new certificate changed whom the daemons trust.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum List {
+    /// It has a twin of its own.
+    Longer,
+    /// Its issuing CA is trusted already.
+    Same,
+}
+
+/// Returns how many twins are on the trust list.
+pub(super) fn twins(inventory: &Inventory) -> usize {
+    let own = |certificate: &&ClientCertificate| certificate.is_live() && certificate.issuer.is_none();
+    inventory.client_certificates.iter().filter(own).count() + inventory.live_issuing_cas().count()
 }
 
 /// Warns of a trust list that is too long to be sent. It is no error: who is listed is admitted by OpenSMTPD all the same.
@@ -67,8 +88,9 @@ pub(super) fn trust_list_long(twins: usize) -> Option<Diagnostic> {
     if twins <= MAXIMUM_TWINS {
         return None;
     }
-    let message = format!("{twins} certificates are live, and TLS can name {MAXIMUM_TWINS} issuers to a client");
-    let help = "remove who has left: postseal user list, then postseal user remove ADDRESS";
+    let message = format!("{twins} issuers are trusted, and TLS can name {MAXIMUM_TWINS} issuers to a client");
+    let help =
+        "remove who has left: postseal user remove ADDRESS; or trust one CA for all: trust = \"ca\", docs/trust.md";
     let note = "Dovecot sends the names of its whole list to whoever connects, in 65,535 octets (RFC 8446 §4.2.4)";
     Some(Diagnostic::warning("trust-list-long", message, help).note(note))
 }
@@ -198,6 +220,7 @@ pub(super) fn make_user(
     store.settle_handout(client.serial()).map_err(|error| Failure::from(error).after(&done))?;
     Ok(Added {
         certificate: day(client.recorded.not_after),
+        is_new,
         p12_password: client.handout.p12_password,
         mail_password: client.handout.mail_password,
     })
@@ -215,7 +238,14 @@ pub(super) fn mail_password(env: &dyn Env, chosen: Option<Secret>) -> Result<(Se
     Ok((password, hash))
 }
 
-fn add_report(env: &dyn Env, wanted: &Wanted, store: &Writer, order: &ClientOrder<'_>, added: &Added) -> Report {
+fn add_report(
+    env: &dyn Env,
+    wanted: &Wanted,
+    store: &Writer,
+    order: &ClientOrder<'_>,
+    added: &Added,
+    list: List,
+) -> Report {
     let handout = store.handout_path(order.address, order.device);
     let mut rows = vec![vec!["give them".to_owned(), format!("{handout}/")]];
     let mut secret = |what: &str, secret: &Secret, place| {
@@ -234,7 +264,15 @@ fn add_report(env: &dyn Env, wanted: &Wanted, store: &Writer, order: &ClientOrde
     for line in columns(&rows).lines() {
         text.push_str(&format!("  {line}\n"));
     }
-    text.push_str(&how_to_activate(wanted, store, "the certificate is admitted"));
+    match (list, added.is_new) {
+        (List::Longer, _) => text.push_str(&how_to_activate(wanted, store, "the certificate is admitted")),
+        (List::Same, false) => text.push_str("the certificate is admitted already: nothing is to be installed\n"),
+        (List::Same, true) => {
+            text.push_str(
+                "the certificate is admitted already; the account needs its tables on the host: postseal apply\n",
+            );
+        }
+    }
     let json = json!({
         "address": order.address,
         "device": order.device,
@@ -283,41 +321,75 @@ pub(super) fn passwd(env: &dyn Env, site: Option<&Utf8Path>, args: &UserPasswd) 
 }
 
 /// `user remove`. A lost device cannot wait for settings to be mended: the ledger comes first, then what follows from it.
-pub(super) fn remove(env: &dyn Env, site: Option<&Utf8Path>, address: &MailAddress) -> Result<Report, Failure> {
+pub(super) fn remove(env: &dyn Env, site: Option<&Utf8Path>, args: &UserRemove) -> Result<Report, Failure> {
+    let address = &args.address;
     let mut store = session::writer(env, session::directory(site))?;
     let inventory = store.inventory()?;
     let is_there = inventory.users.iter().any(|user| user.address == *address);
     // Removed before, perhaps by a run that was killed: what follows is done all the same.
     known_ever(&inventory, address)?;
-    let revoked = if is_there { record_removal(env, address, &mut store)? } else { Vec::new() };
+    // A CRL that cannot be made now is made later: what is lost cannot wait.
+    let of = inventory.client_certificates.iter().filter(|certificate| certificate.address == *address);
+    let ended = |status| matches!(status, CertificateStatus::Expired | CertificateStatus::Revoked);
+    let of = of.filter(|certificate| !ended(certificate.status));
+    let signers = Signers::of(env, &store, args.ca_passphrase_file.as_deref(), of);
+    let (signers, hindrance) = signers.map_or_else(|why| (Signers::none(), Some(why)), |signers| (signers, None));
+    let revoked = if is_there { record_removal(env, address, &signers, &mut store)? } else { Vec::new() };
     let done = format!("{address} is removed and revoked in the ledger");
     let wanted = follow_removal(address, &store).map_err(|failure| failure.after(&done))?;
-    let mut text = if is_there {
-        format!("removed {address} and took {} off the trust list\n", certificates(revoked.len()))
-    } else {
-        format!("{address} was removed before; out/ shows it\n")
+    let shared = |serial: &&Serial| {
+        let mut all = inventory.client_certificates.iter();
+        all.any(|certificate| certificate.serial == **serial && certificate.issuer.is_some())
     };
+    let on_crl = revoked.iter().filter(shared).count();
+    let off_list = revoked.len() - on_crl;
+    let what = match (is_there, on_crl, off_list) {
+        (false, ..) => format!("{address} was removed before; out/ shows it"),
+        (true, 0, off_list) => format!("removed {address} and took {} off the trust list", certificates(off_list)),
+        (true, on_crl, 0) => format!("removed {address} and revoked {}", certificates(on_crl)),
+        (true, on_crl, off_list) => {
+            let (on_crl, off_list) = (certificates(on_crl), certificates(off_list));
+            format!("removed {address}, revoked {on_crl}, and took {off_list} off the trust list")
+        }
+    };
+    let mut text = format!("{what}\n");
     text.push_str(match wanted.site.accounts {
         Accounts::External { .. } => "take the login out of your own table too\n",
         Accounts::Managed => {
             "to shut the account at once, install `credentials` and run: smtpctl update table credentials\n"
         }
     });
-    text.push_str(&how_to_activate(&wanted, &store, "the certificates are refused"));
+    if on_crl > 0 {
+        text.push_str(&issuing::how_to_tell(&wanted, &store));
+    }
+    if off_list > 0 || on_crl == 0 {
+        text.push_str(&how_to_activate(&wanted, &store, "the certificates are refused"));
+    }
     let leads = wanted.site.aliases.iter().filter(|alias| alias.targets.contains(address));
     for alias in leads {
         text.push_str(&format!("the alias {} still leads to {address}: change it in postseal.toml\n", alias.address));
     }
     let serials: Vec<String> = revoked.iter().map(ToString::to_string).collect();
     let json = json!({ "address": address, "revoked": serials });
-    Ok(Report::fine(text, json).warn(&wanted.warnings).done(done))
+    let report = Report::fine(text, json).warn(&wanted.warnings);
+    let report = report.warn(issuing::still_admitted(&store.inventory()?, env.now()).as_slice()).done(done);
+    Ok(match hindrance {
+        Some(why) => issuing::behind(report, &why),
+        None => report,
+    })
 }
 
-fn record_removal(env: &dyn Env, address: &MailAddress, store: &mut Writer) -> Result<Vec<Serial>, Failure> {
+fn record_removal(
+    env: &dyn Env,
+    address: &MailAddress,
+    signers: &Signers,
+    store: &mut Writer,
+) -> Result<Vec<Serial>, Failure> {
     let now = env.now();
     store.transact(|ledger| {
         let revoked = ledger.remove_user(address, now)?;
         ledger.record_event(now, "user-removed", address.as_str(), &json!({ "revoked": revoked.len() }))?;
+        signers.sign(ledger, now)?;
         Ok(revoked)
     })
 }

@@ -82,7 +82,12 @@ impl Checks<'_> {
 
     /// An empty or broken list kills smtpd at its start; the site CA on it would admit what was ever revoked.
     fn trust_list(&mut self, wanted: &[&Wanted]) {
-        for file in wanted.iter().filter(|wanted| wanted.part == Part::TrustList) {
+        let is_list = |wanted: &&&Wanted| match wanted.part {
+            Part::TrustList => true,
+            Part::Crls => wanted.path.extension() == Some("pem"),
+            _ => false,
+        };
+        for file in wanted.iter().filter(is_list) {
             let text = file.content.as_ref().and_then(Secret::expose_str).unwrap_or_default();
             let twins = Certificate::all_from_pem(text);
             let good = twins.is_ok_and(|twins| !twins.is_empty() && twins.iter().all(|twin| twin.facts().is_twin()));

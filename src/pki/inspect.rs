@@ -36,7 +36,7 @@ impl Certificate {
     pub fn all_from_pem(text: &str) -> Result<Vec<Self>, PkiError> {
         let certificates = pem_items(text.as_bytes())?.into_iter().filter_map(|item| match item {
             PemItem::Certificate(der) => Some(Self::from_der(der)),
-            PemItem::PrivateKey(_) | PemItem::Request(_) | PemItem::Other => None,
+            _ => None,
         });
         certificates.collect()
     }

@@ -11,6 +11,7 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
+use super::crl;
 use super::der::{bits, null, object_identifier, sequence};
 use super::inspect::Role;
 use super::profile::{
@@ -18,6 +19,7 @@ use super::profile::{
     site_constraints,
 };
 use super::{Certificate, PkiError};
+use crate::inventory::Crl;
 use crate::keys::{KeyKind, PrivateKey, PublicKey, Signer};
 use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial, shown};
 
@@ -55,6 +57,11 @@ impl<'a> Authority<'a> {
     /// Returns the certificate.
     pub fn certificate(&self) -> &'a Certificate {
         self.certificate
+    }
+
+    /// Returns the key.
+    pub(super) fn key(&self) -> &'a PrivateKey {
+        self.key
     }
 }
 
@@ -100,6 +107,18 @@ pub struct PinnedClient {
     pub issuing: Certificate,
     /// The twin of the issuing CA: off the trust list, and the client is revoked.
     pub twin: Certificate,
+    /// The empty CRL of the issuing CA, with its PEM form, if it was asked for.
+    pub crl: Option<(Crl, String)>,
+}
+
+/// Whether the issuing CA of a single certificate gets a CRL: servers that heed those of an issuing CA for all want one of every
+/// CA that they trust.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmptyCrl {
+    /// It gets none.
+    Omitted,
+    /// It gets one.
+    Signed,
 }
 
 /// Makes the site CA's certificate: for ten years, for servers of the hosts only, with one level of CAs below it.
@@ -159,6 +178,7 @@ pub fn client(
     serials: ClientSerials,
     site: &Authority<'_>,
     now: OffsetDateTime,
+    empty_crl: EmptyCrl,
 ) -> Result<PinnedClient, PkiError> {
     // Leaf and twin have one issuer name: the twin's own.
     if serials.leaf == serials.twin {
@@ -169,7 +189,11 @@ pub fn client(
     let (pair, params) = pair(scope, &issuing_key, (serials.issuing, serials.twin), site, validity)?;
     let issuing = Authority { params: Some(&params), ..Authority::new(&pair.issuing, &issuing_key)? };
     let leaf = leaf(request, &issuing, serials.leaf, validity)?;
-    Ok(PinnedClient { leaf, issuing: pair.issuing, twin: pair.twin })
+    let crl = match empty_crl {
+        EmptyCrl::Omitted => None,
+        EmptyCrl::Signed => Some(crl::sign_empty(&issuing, now)?),
+    };
+    Ok(PinnedClient { leaf, issuing: pair.issuing, twin: pair.twin, crl })
 }
 
 /// Makes the one issuing CA of `trust = "ca"`, for the mailboxes of the domains; it lives as long as the site CA. `serials` are
@@ -319,7 +343,7 @@ const SHA256_WITH_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01,
 
 /// A key that remembers what it signed. A certificate that consists of exactly that is signed by the key: to verify each
 /// signature would say no more, and take longer than all that `issue` does besides.
-struct Witness<'k> {
+pub(super) struct Witness<'k> {
     key: &'k PrivateKey,
     signer: &'k Signer,
     /// The octets that were signed first, and their signature.
@@ -327,18 +351,18 @@ struct Witness<'k> {
 }
 
 impl<'k> Witness<'k> {
-    fn new(key: &'k PrivateKey) -> Result<Self, PkiError> {
+    pub(super) fn new(key: &'k PrivateKey) -> Result<Self, PkiError> {
         Ok(Self { key, signer: key.signer()?, signed: OnceCell::new() })
     }
 
-    /// Tells whether the certificate is what was signed, the name of the algorithm, and the signature, and nothing else.
-    fn signed(&self, certificate: &Certificate) -> bool {
+    /// Tells whether a certificate or CRL is what was signed, the name of the algorithm, and the signature, and nothing else.
+    pub(super) fn signed(&self, der: &[u8]) -> bool {
         let algorithm = match self.key.kind() {
             KeyKind::P256 => sequence(&[&object_identifier(ECDSA_WITH_SHA256)]),
             KeyKind::Rsa2048 | KeyKind::Rsa3072 => sequence(&[&object_identifier(SHA256_WITH_RSA), &null()]),
         };
         let whole = |(octets, signature): &(Vec<u8>, Vec<u8>)| sequence(&[octets, &algorithm, &bits(signature)]);
-        self.signed.get().is_some_and(|signed| certificate.der() == whole(signed))
+        self.signed.get().is_some_and(|signed| der == whole(signed))
     }
 }
 
@@ -434,7 +458,7 @@ fn compare(
         (facts.authority_key_id != ca.subject_key_id, "the key identifier of another authority"),
         (facts.permitted.is_empty() != params.name_constraints.is_none(), "other name constraints"),
         (!authority.belongs_to(witness.key), "the key of another authority"),
-        (!witness.signed(certificate), "other octets than were signed"),
+        (!witness.signed(certificate.der()), "other octets than were signed"),
     ];
     match differs.into_iter().find(|(differs, _)| *differs) {
         Some((_, what)) => Err(PkiError::Unexpected { subject: facts.subject.clone(), what }),
@@ -466,7 +490,7 @@ mod tests {
         let (address, device) = (address.parse().unwrap(), "laptop".parse().unwrap());
         let request = ClientRequest { address: &address, device: &device, key, days };
         let serials = ClientSerials { leaf: serial(2), issuing: serial(3), twin: serial(4) };
-        client(&request, self::key(), serials, ca, NOW)
+        client(&request, self::key(), serials, ca, NOW, EmptyCrl::Omitted)
     }
 
     #[test]
@@ -567,12 +591,12 @@ mod tests {
         );
         let witness = Witness::new(&key).unwrap();
         let made = Certificate::from_der(params.self_signed(&witness).unwrap().der().to_vec()).unwrap();
-        assert!(witness.signed(&made));
+        assert!(witness.signed(made.der()));
         // The same octets signed again, and nothing signed.
         let other = Witness::new(&key).unwrap();
-        assert!(!other.signed(&made));
+        assert!(!other.signed(made.der()));
         let again = Certificate::from_der(params.self_signed(&other).unwrap().der().to_vec()).unwrap();
-        assert!(!witness.signed(&again) && other.signed(&again));
+        assert!(!witness.signed(again.der()) && other.signed(again.der()));
     }
 
     #[test]
@@ -593,7 +617,10 @@ mod tests {
         let (address, device) = ("a@example.com".parse().unwrap(), "phone".parse().unwrap());
         let request = ClientRequest { address: &address, device: &device, key: other.public(), days: None };
         let same = ClientSerials { leaf: serial(2), issuing: serial(3), twin: serial(2) };
-        assert_eq!(client(&request, key(), same, &authority, NOW).err(), Some(PkiError::SameSerial(serial(2))));
+        assert_eq!(
+            client(&request, key(), same, &authority, NOW, EmptyCrl::Omitted).err(),
+            Some(PkiError::SameSerial(serial(2)))
+        );
     }
 
     #[test]

@@ -217,12 +217,20 @@ impl HostTree<'_> {
         Ok(())
     }
 
-    /// Adds what only the store holds: the trust list, the credentials and the DKIM keys.
+    /// Adds what only the store holds: the trust list, the CRLs, the credentials and the DKIM keys.
     fn stored_files(&self, entries: &mut Vec<Entry>) {
         let Layout { smtpd_dir, smtpd_group, rspamd_group, rspamd_state, .. } = self.layout;
         let trust_list = Content::Stored(Stored::TrustList, self.inventory.trust_list);
         let what = (Class::Private, Part::TrustList);
         entries.push(self.root_entry(&format!("{smtpd_dir}/clients.pem"), 0o644, what, trust_list));
+        // The lock knows it too, so that a clone without the ledger lists the same files.
+        if self.inventory.live_issuing_cas().next().is_some() {
+            let what = (Class::Private, Part::Crls);
+            let crls = Content::Stored(Stored::Crls, self.inventory.crls);
+            entries.push(self.root_entry(&format!("{smtpd_dir}/clients.crl"), 0o644, what, crls));
+            let both = Content::Stored(Stored::TwinsAndCrls, self.inventory.twins_and_crls);
+            entries.push(self.root_entry(&format!("{smtpd_dir}/clients-with-crl.pem"), 0o644, what, both));
+        }
         if self.site.accounts == Accounts::Managed {
             let path = format!("{smtpd_dir}/credentials");
             let credentials = Content::Stored(Stored::Credentials, self.inventory.credentials);

@@ -99,7 +99,7 @@ impl Reader<'_> {
             draft.delivery = delivery;
         }
         if let Some(clients) = table.get("clients").and_then(|setting| self.table(&setting, "clients")) {
-            self.trust(&clients);
+            draft.trust = self.choice_or(&clients, "trust", &TRUSTS, Trust::Pinned);
         }
         if let Some(ca) = table.get("ca").and_then(|setting| self.table(&setting, "ca")) {
             draft.ca_name = ca.get("name").and_then(|setting| self.ca_name(&setting));
@@ -159,17 +159,6 @@ impl Reader<'_> {
             self.checked(if fits { Ok(path) } else { Err(refuse()) }, setting.span.clone())
         });
         Some(if word == "lmtp" { Delivery::Lmtp { socket: path } } else { Delivery::Maildir { path } })
-    }
-
-    fn trust(&mut self, clients: &Table<'_>) {
-        let Some(setting) = clients.get("trust") else { return };
-        if setting.as_text() == Some("ca") {
-            let help =
-                "write trust = \"pinned\", with which each device can be revoked alone; a later release brings `ca`";
-            self.error("not-yet", "trust in one CA is not built yet", (setting.span, "not yet"), help);
-        } else {
-            self.choice(&setting, &[("pinned", Trust::Pinned)]);
-        }
     }
 
     /// Reads the CA's name: what X.509 (RFC 5280, `ub-common-name`) and every program that shows it can hold.
@@ -285,6 +274,8 @@ const KEY_KINDS: [(&str, KeyKind); 3] =
     [("p256", KeyKind::P256), ("rsa2048", KeyKind::Rsa2048), ("rsa3072", KeyKind::Rsa3072)];
 
 const SPF_POLICIES: [(&str, SpfPolicy); 2] = [("softfail", SpfPolicy::SoftFail), ("fail", SpfPolicy::Fail)];
+
+const TRUSTS: [(&str, Trust); 2] = [("pinned", Trust::Pinned), ("ca", Trust::Ca)];
 
 const TABLE_KINDS: [(&str, TableKind); 7] = [
     ("db", TableKind::Db),

@@ -253,6 +253,8 @@ pub enum Delivery {
 /// Whom the daemons admit (design: "Who the server admits").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
+    /// One issuing CA issues all certificates; its twin is listed.
+    Ca,
     /// Each certificate has its own issuing CA, whose twin is listed.
     Pinned,
 }

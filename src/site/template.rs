@@ -151,7 +151,7 @@ const HEAD: &str = "\
 ";
 
 const CLIENTS: &str = "
-# Whom the daemons admit: every client certificate is pinned, so that each device can be revoked alone.
+# Whom the daemons admit: with \"pinned\" each device can be revoked alone; \"ca\" is for sites with thousands (docs/trust.md).
 # clients.trust = \"pinned\"
 ";
 

@@ -13,7 +13,9 @@ use time::{OffsetDateTime, UtcOffset};
 use toml::Spanned;
 
 use crate::diag::{Diagnostic, Place, Source};
-use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory, ServerCertificate, SiteCa};
+use crate::inventory::{
+    CertificateStatus, DkimAlgorithm, DkimKey, DkimState, Inventory, IssuingCa, ServerCertificate, SiteCa,
+};
 use crate::names::{Digest, DomainName, HostName, Selector, Serial};
 
 const HEADER: &str = "# Written by postseal from its ledger; do not edit it, commit it.
@@ -31,6 +33,11 @@ pub fn write(inventory: &Inventory) -> String {
         text.push_str("\n[site_ca]\n");
         line(&mut text, "not_after", &moment(ca.not_after));
         line(&mut text, "certificate", &quoted(&ca.certificate));
+    }
+    for ca in inventory.live_issuing_cas() {
+        text.push_str("\n[[issuing_ca]]\n");
+        line(&mut text, "serial", &quoted(&ca.serial.to_string()));
+        line(&mut text, "not_after", &moment(ca.not_after));
     }
     for certificate in &inventory.server_certificates {
         text.push_str("\n[[server_certificate]]\n");
@@ -99,6 +106,7 @@ pub fn read(text: &str, path: &Utf8Path) -> Result<Inventory, Box<Diagnostic>> {
     }
     let file: File = toml::from_str(text).map_err(|error| unreadable(&source, &error))?;
     let unique = Unique { source: Arc::clone(&source) };
+    unique.check("issuing CA of this serial", &file.issuing_ca, |ca| vec![ca.serial.1.as_str()])?;
     unique
         .check("certificate of this host", &file.server_certificate, |certificate| vec![certificate.host.as_str()])?;
     unique.check("key of this domain with this selector", &file.dkim_key, |key| {
@@ -146,6 +154,7 @@ impl Unique {
 fn inventory(file: File) -> Inventory {
     let mut inventory = Inventory {
         site_ca: file.site_ca.map(|ca| SiteCa { certificate: ca.certificate, not_after: ca.not_after.0 }),
+        issuing_cas: file.issuing_ca.into_iter().map(|item| item.into_inner().into()).collect(),
         server_certificates: file.server_certificate.into_iter().map(|item| item.into_inner().into()).collect(),
         dkim_keys: file.dkim_key.into_iter().map(|item| item.into_inner().into()).collect(),
         ..Inventory::default()
@@ -169,6 +178,8 @@ struct File {
     _version: i64,
     site_ca: Option<CaEntry>,
     #[serde(default)]
+    issuing_ca: Vec<Spanned<IssuingEntry>>,
+    #[serde(default)]
     server_certificate: Vec<Spanned<ServerEntry>>,
     #[serde(default)]
     dkim_key: Vec<Spanned<DkimEntry>>,
@@ -179,6 +190,21 @@ struct File {
 struct CaEntry {
     certificate: String,
     not_after: Moment,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IssuingEntry {
+    serial: Named<Serial>,
+    not_after: Moment,
+}
+
+impl From<IssuingEntry> for IssuingCa {
+    fn from(entry: IssuingEntry) -> Self {
+        let IssuingEntry { serial, not_after } = entry;
+        let status = CertificateStatus::Live;
+        Self { serial: serial.0, status, not_after: not_after.0, successor: None, crl: None }
+    }
 }
 
 #[derive(Deserialize)]
@@ -264,6 +290,16 @@ impl<'de, T: std::str::FromStr<Err: std::fmt::Display>> Deserialize<'de> for Tex
     }
 }
 
+/// As [`Text`], with the text.
+struct Named<T>(T, String);
+
+impl<'de, T: std::str::FromStr<Err: std::fmt::Display>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(|value| Self(value, text)).map_err(serde::de::Error::custom)
+    }
+}
+
 struct Moment(OffsetDateTime);
 
 impl<'de> Deserialize<'de> for Moment {
@@ -317,6 +353,7 @@ mod tests {
     prop_compose! {
         fn inventories()(
             site_ca in prop::option::of(("(.|\n)*", at())),
+            mut issuing_cas in prop::collection::vec((any::<[u8; 16]>(), at()), 0..3),
             mut server_certificates in prop::collection::vec(server(), 0..4),
             mut dkim_keys in prop::collection::vec(dkim(), 0..4),
         ) -> Inventory {
@@ -325,8 +362,14 @@ mod tests {
             dkim_keys.sort_by(|a, b| (&a.domain, a.algorithm, &a.selector).cmp(&(&b.domain, b.algorithm, &b.selector)));
             dkim_keys.dedup_by(|a, b| a.domain == b.domain);
             let site_ca = site_ca.map(|(certificate, not_after)| SiteCa { certificate, not_after });
+            issuing_cas.dedup_by_key(|ca| Serial::from_random(ca.0));
+            let issuing_cas = issuing_cas.into_iter().map(|(serial, not_after)| {
+                let (serial, status) = (Serial::from_random(serial), CertificateStatus::Live);
+                IssuingCa { serial, status, not_after, successor: None, crl: None }
+            });
+            let issuing_cas = issuing_cas.collect();
             let secret = Some(Digest::of(b"not public"));
-            Inventory { site_ca, server_certificates, dkim_keys, credentials: secret, ..Inventory::default() }
+            Inventory { site_ca, issuing_cas, server_certificates, dkim_keys, credentials: secret, ..Inventory::default() }
         }
     }
 

@@ -100,6 +100,7 @@ impl Resolve for Store {
             Stored::Key(digest) => self.key(digest),
             Stored::Crls => Ok(self.ledger.crls()?.into()),
             Stored::TrustList => Ok(self.ledger.trust_list()?.into()),
+            Stored::TwinsAndCrls => Ok(self.ledger.twins_and_crls()?.into()),
         }
     }
 }

@@ -39,6 +39,10 @@ impl Writer {
             return Err(StoreError::LedgerOld(crate::dkim::record_name(&key.selector, &key.domain)));
         }
         let serials: BTreeSet<_> = known.server_certificates.iter().map(|certificate| certificate.serial).collect();
+        let issuing: BTreeSet<_> = known.issuing_cas.iter().map(|ca| ca.serial).collect();
+        if let Some(ca) = locked.issuing_cas.iter().find(|ca| !issuing.contains(&ca.serial)) {
+            return Err(StoreError::LedgerOld(format!("the issuing CA {}", ca.serial)));
+        }
         let unknown = locked.server_certificates.iter().find(|certificate| !serials.contains(&certificate.serial));
         unknown.map_or(Ok(()), |certificate| {
             Err(StoreError::LedgerOld(format!("the certificate {} of {}", certificate.serial, certificate.host)))

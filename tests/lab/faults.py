@@ -150,6 +150,10 @@ class Records:
     keys: dict[str, str]
     certificates: dict[str, tuple[str, str, str, str | None, str | None]]
     twins: list[str]
+    # The serials of what has a successor.
+    replaced: set[str]
+    # Of the issuing CAs that are trusted.
+    crls: list[str]
 
     @classmethod
     def read(cls, site: Path) -> Records:
@@ -167,10 +171,13 @@ class Records:
                 certificates[serial] = (kind, fingerprint, status, address, device)
                 if key:
                     keys[key] = kind
-            live = "SELECT twin FROM certificate WHERE kind = 'client' AND status = 'live' ORDER BY serial"
+            live = "SELECT twin FROM certificate WHERE status = 'live' AND twin IS NOT NULL ORDER BY serial"
             twins = [twin for (twin,) in sql.execute(live)]
+            replaced = {serial for (serial,) in sql.execute("SELECT serial FROM certificate WHERE superseded_by IS NOT NULL")}
+            newest = "SELECT pem FROM crl JOIN certificate ON serial = crl.issuer WHERE status = 'live'"
+            crls = [pem for (pem,) in sql.execute(newest)]
         sql.close()
-        return cls(accounts, keys, certificates, twins)
+        return cls(accounts, keys, certificates, twins, replaced, crls)
 
     def assert_kept_in(self, later: Records) -> None:
         """Nothing that was recorded is lost; a certificate may have been revoked."""
@@ -192,7 +199,7 @@ def assert_settled(site: Path, records: Records) -> None:
     serials = {
         (address, device): serial
         for serial, (kind, _, status, address, device) in records.certificates.items()
-        if kind == "client" and status == "live"
+        if kind == "client" and status == "live" and serial not in records.replaced
     }
     devices = {(path.parent.name, path.name) for path in (site / "handout").glob("*/*")}
     assert devices == set(serials)
@@ -206,8 +213,17 @@ def assert_settled(site: Path, records: Records) -> None:
     for address, hashed in records.accounts.items():
         text = (site / "state/passwords" / address / "password").read_text()
         assert hashed and hash_like(text, hashed) == hashed, f"the password of {address} is not the recorded one"
-    listed = next(site.glob("out/*/root/etc/mail/postseal/clients.pem")).read_text()
+    [tables] = site.glob("out/*/root/etc/mail/postseal")
+    listed = (tables / "clients.pem").read_text()
     assert all(twin.strip() in listed for twin in records.twins)
+    assert listed.count("BEGIN CERTIFICATE") == max(1, len(records.twins))
+    crl = tables / "clients.crl"
+    assert sorted(records.crls) == sorted(sections(crl.read_text()) if crl.exists() else [])
+
+
+def sections(text: str) -> list[str]:
+    """The sections of a PEM text."""
+    return re.findall(r"-----BEGIN [^-]*-----\n[^-]*-----END [^-]*-----\n", text)
 
 
 @cache

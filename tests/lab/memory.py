@@ -83,7 +83,7 @@ def secrets_of(site: Path) -> dict[str, bytes]:
         if b"-----" in text:
             encrypted = b"ENCRYPTED" in text
             key = load_pem_private_key(text, passphrase if encrypted else None)
-            what = "CA key" if encrypted else f"key {path.name}"
+            what = f"CA key {path.name}" if encrypted else f"key {path.name}"
         else:
             key = ed25519.Ed25519PrivateKey.from_private_bytes(base64.b64decode(text))
             found[f"DKIM seed {path.name} in base64"] = text.strip()

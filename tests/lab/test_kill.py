@@ -58,6 +58,21 @@ def never_blessed(site: Path) -> None:
     new_domain(site)
 
 
+def one_ca(site: Path) -> None:
+    """Bob's tablet has a certificate of the issuing CA for all."""
+    settings = site / "postseal.toml"
+    settings.write_text(settings.read_text().replace('# clients.trust = "pinned"', 'clients.trust = "ca"'))
+    for command in ["user add bob@example.com --device tablet", "bless"]:
+        done = run([*command.split(), "--site", str(site)])
+        assert done.code == 0, done
+
+
+def back_to_pinned(site: Path) -> None:
+    one_ca(site)
+    settings = site / "postseal.toml"
+    settings.write_text(settings.read_text().replace('clients.trust = "ca"', 'clients.trust = "pinned"'))
+
+
 def no_site(site: Path) -> None:
     shutil.rmtree(site)
 
@@ -102,6 +117,12 @@ COMMANDS = [
     Command("user-renew", "user renew bob@example.com --overlap 7d"),
     Command("user-renew-same-key", "user renew --all --same-key"),
     Command("user-revoke", "user revoke bob@example.com --reason lost"),
+    Command("user-add-one-ca", "user add bob@example.com --device tv", one_ca),
+    Command("user-remove-one-ca", "user remove bob@example.com", one_ca),
+    Command("ca-crl", "ca crl --refresh", one_ca),
+    Command("ca-renew-clients", "ca renew --clients", one_ca),
+    Command("ca-renew-clients-now", "ca renew --clients --now", one_ca),
+    Command("ca-retire", "ca retire --force", back_to_pinned),
     Command("render", "render", new_domain),
     Command("bless", "bless", new_domain),
     Command("bless-first", "bless", never_blessed),
@@ -234,7 +255,7 @@ def assert_done(command: Command, site: Path) -> None:
     expected = {"alice@example.com", "bob@example.com"}
     if command.name == "user-add":
         expected.add("carol@example.com")
-    if command.name == "user-remove":
+    if command.name.startswith("user-remove"):
         expected.discard("bob@example.com")
     assert records.accounts.keys() == expected
     phones = [whose for *_, status, _, whose in records.certificates.values() if whose == "phone" and status == "live"]
@@ -244,6 +265,7 @@ def assert_done(command: Command, site: Path) -> None:
         assert planned.code == 0, planned
     compared = run(["diff", "--site", str(site)])
     assert compared.code == (1 if command.name in ("diff", "render", "server-renew") else 0), compared
+    assert compared.code == (1 if command.name in ("diff", "render", "ca-retire") else 0), compared
 
 
 # A small disk of memory with little room; what is on it afterwards is copied out to be judged.

@@ -38,7 +38,26 @@ COMMANDS = [
     "user remove bob@example.com",
     "plan --root {own}/root",
     "render --help",
+    "user add erin@example.com",
+    "user add frank@example.com",
+    "user remove frank@example.com",
+    "ca crl --refresh",
+    "ca renew --clients --overlap 1d",
+    "ca retire",
+    "user list",
 ]
+
+# From the first of these on, and before the last one, there is one CA for all.
+FIRST_WITH_ONE_CA, LAST = "user add erin@example.com", len(COMMANDS) - 1
+
+
+def trust(site: Path, word: str) -> None:
+    """Writes into the settings whom the daemons trust."""
+    settings = site / "postseal.toml"
+    text, changed = re.subn(r"(# )?clients\.trust = .*", f'clients.trust = "{word}"', settings.read_text())
+    assert changed == 1
+    settings.write_text(text)
+
 
 # Which secret may be in which file, below the site.
 BELONGS = {
@@ -69,6 +88,8 @@ def story() -> Iterator[Story]:
         (own / "root").mkdir()
         story = Story(own / "site")
         for number, command in enumerate(COMMANDS):
+            if command == FIRST_WITH_ONE_CA or number == LAST:
+                trust(story.site, "pinned" if number == LAST else "ca")
             format = ["--format", "json" if number % 2 else "human"]
             arguments = [*command.format(own=own).split(), *format, "--site", str(story.site)]
             # What execve is given is what /proc/PID/cmdline and environ show.
@@ -110,6 +131,15 @@ def test_of_who_was_removed_nothing_stays(story: Story) -> None:
 LEFT_BY_SQLITE = "hash of "
 
 
+ONE_CA = [
+    "user add dave@example.com --device under-one-ca",
+    "user remove erin@example.com",
+    "ca crl --refresh",
+    "ca renew --clients",
+    "ca renew --clients --now",
+]
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -127,6 +157,7 @@ LEFT_BY_SQLITE = "hash of "
         "diff",
         "plan --root {own}/root",
         "apply --root {own}/root",
+        *ONE_CA,
         "init example.com --user alice@example.com",
         "init example.com --ca-key rsa2048 --ca-passphrase-file {own}/password --user alice@example.com",
     ],
@@ -140,6 +171,8 @@ def test_in_memory_no_secret_outlives_its_use(command: str, story: Story) -> Non
         secrets = {"a chosen password": CHOSEN.encode()}
         if not command.startswith("init"):
             shutil.copytree(story.site, site)
+            if command in ONE_CA:
+                trust(site, "ca")
             with (site / "postseal.toml").open("a") as settings:
                 settings.write('\n[[domain]]\nname = "example.net"\n')
             assert run(["render", "--site", str(site)]).code == 0

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use postseal::keys::{KeyKind, PrivateKey, generate};
 use postseal::names::Serial;
 use postseal::pki::Certificate;
-use postseal::pki::issue::{Authority, ClientRequest, ClientSerials, PinnedClient, client, site_ca};
+use postseal::pki::issue::{Authority, ClientRequest, ClientSerials, EmptyCrl, PinnedClient, client, site_ca};
 use time::OffsetDateTime;
 
 /// Tells whether the program is there. Without it a test prints that it was skipped, unless `INTEROP=require`.
@@ -77,7 +77,7 @@ impl Site {
         let serials = ClientSerials { leaf: serial(n), issuing: serial(n + 1), twin: serial(n + 2) };
         let issuing_key = generate(KeyKind::P256).unwrap();
         let authority = Authority::new(&self.ca, &self.key).unwrap();
-        let made = client(&request, issuing_key.clone(), serials, &authority, self.now).unwrap();
+        let made = client(&request, issuing_key.clone(), serials, &authority, self.now, EmptyCrl::Omitted).unwrap();
         (made, issuing_key)
     }
 }

@@ -218,6 +218,17 @@ impl Ledger {
         read::crls(&self.sql)
     }
 
+    /// Returns the newest CRL of an issuing CA, as PEM.
+    pub fn crl(&self, issuer: &Serial) -> Result<Option<String>, LedgerError> {
+        read::crl(&self.sql, issuer)
+    }
+
+    /// Returns what servers read that heed CRLs: the list of twins, followed by the CRLs.
+    pub fn twins_and_crls(&self) -> Result<String, LedgerError> {
+        let read = |sql: &Connection| Ok(read::trust_list(sql)?.unwrap_or_default() + &read::crls(sql)?);
+        self.at_one_moment(read)
+    }
+
     /// Returns what was last seen of the files that an ACME client keeps on a host below the root.
     pub fn watched(&self, host: &HostName, root: &Utf8Path) -> Result<Vec<Watched>, LedgerError> {
         read::watched(&self.sql, host, root)

@@ -120,6 +120,7 @@ pub struct Event {
 
 pub(super) fn inventory(sql: &Connection) -> Result<Inventory, LedgerError> {
     let site_ca = site_ca(sql)?.map(|ca| SiteCa { certificate: ca.certificate, not_after: ca.not_after });
+    let (twins, crls) = (trust_list(sql)?, Some(crls(sql)?).filter(|crls| !crls.is_empty()));
     Ok(Inventory {
         site_ca,
         server_certificates: server_certificates(sql)?,
@@ -129,8 +130,9 @@ pub(super) fn inventory(sql: &Connection) -> Result<Inventory, LedgerError> {
         users: users(sql)?,
         client_certificates: client_certificates(sql)?,
         credentials: Some(Digest::of(credentials(sql)?.expose())),
-        trust_list: trust_list(sql)?.map(|list| Digest::of(list.as_bytes())),
-        crls: Some(crls(sql)?).filter(|crls| !crls.is_empty()).map(|crls| Digest::of(crls.as_bytes())),
+        trust_list: twins.as_ref().map(|list| Digest::of(list.as_bytes())),
+        crls: crls.as_ref().map(|crls| Digest::of(crls.as_bytes())),
+        twins_and_crls: twins.zip(crls).map(|(twins, crls)| Digest::of((twins + &crls).as_bytes())),
     })
 }
 
@@ -205,6 +207,11 @@ pub(super) fn crls(sql: &Connection) -> Result<String, LedgerError> {
     let query = "SELECT pem FROM crl JOIN certificate ON certificate.serial = crl.issuer
                  WHERE status = 'live' ORDER BY not_before, certificate.serial";
     Ok(all(sql, query, [], |row| text(row, 0))?.concat())
+}
+
+pub(super) fn crl(sql: &Connection, issuer: &Serial) -> Result<Option<String>, LedgerError> {
+    let query = "SELECT pem FROM crl WHERE issuer = ?1";
+    Ok(sql.query_row(query, [issuer.to_string()], |row| row.get(0)).optional()?)
 }
 
 fn next_keys(sql: &Connection) -> Result<Vec<NextKey>, LedgerError> {

@@ -33,7 +33,11 @@ fn client(address: &str, device: &str, number: u8) -> NewClient {
     NewClient {
         address: address.parse().unwrap(),
         device: device.parse().unwrap(),
-        issuer: ClientIssuer::Own { issuing: format!("issuing {number}\n"), twin: format!("twin {number}\n") },
+        issuer: ClientIssuer::Own {
+            issuing: format!("issuing {number}\n"),
+            twin: format!("twin {number}\n"),
+            crl: None,
+        },
     }
 }
 
@@ -315,7 +319,7 @@ fn a_ledger_of_the_first_version_gains_what_is_new_and_keeps_the_rest() {
     assert_eq!(ledger.events().unwrap().len(), 1);
     let statuses: Vec<_> =
         ledger.inventory().unwrap().client_certificates.into_iter().map(|one| (one.serial, one.status)).collect();
-    assert_eq!(statuses, [(serial(1), CertificateStatus::Live), (serial(2), CertificateStatus::Revoked)]);
+    assert_eq!(statuses, [(serial(2), CertificateStatus::Revoked), (serial(1), CertificateStatus::Live)]);
     assert!(ledger.sql.execute("DELETE FROM certificate", []).is_err());
     let (host, root) = ("mail.example.com".parse().unwrap(), Utf8Path::new("/"));
     assert!(ledger.installed(&host, root).unwrap().is_empty());

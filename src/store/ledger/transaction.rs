@@ -51,6 +51,8 @@ pub enum ClientIssuer {
         issuing: String,
         /// Its self-signed twin, as PEM.
         twin: String,
+        /// The only CRL that it ever has, as PEM, if servers of the site heed CRLs.
+        crl: Option<(Crl, String)>,
     },
     /// The one for all (`trust = "ca"`), by its serial.
     Shared(Serial),
@@ -142,7 +144,7 @@ impl<'a> Transaction<'a> {
         let NewClient { address, device, issuer } = client;
         self.require_account(address)?;
         let (issuing, twin, shared) = match issuer {
-            ClientIssuer::Own { issuing, twin } => (Some(issuing), Some(twin), None),
+            ClientIssuer::Own { issuing, twin, .. } => (Some(issuing), Some(twin), None),
             ClientIssuer::Shared(serial) => (None, None, Some(serial.to_string())),
         };
         let mut insert = self.sql.prepare_cached(
@@ -162,7 +164,12 @@ impl<'a> Transaction<'a> {
             twin,
             shared
         ]);
-        certificate_added(added, certificate, || format!("a live certificate of `{address}` for `{device}`"))
+        drop(insert);
+        certificate_added(added, certificate, || format!("a live certificate of `{address}` for `{device}`"))?;
+        match issuer {
+            ClientIssuer::Own { crl: Some((crl, pem)), .. } => self.set_crl(&certificate.serial, crl, pem),
+            ClientIssuer::Own { crl: None, .. } | ClientIssuer::Shared(_) => Ok(()),
+        }
     }
 
     /// Revokes a live certificate of whatever kind. It is never taken back.
