@@ -68,9 +68,18 @@ const CASES: &[Case] = &[
         postseal(site, ["render"])
     }),
     ("bless-in-ci", 2, |site| Surroundings { ci: true, ..Surroundings::default() }.run(site, ["bless"])),
+    ("ca-known", 2, |site| {
+        let keys = fs::read_dir(site.join("state/keys")).unwrap().map(|entry| entry.unwrap().path());
+        let key = keys.into_iter().find(|key| fs::read_to_string(key).unwrap().contains("ENCRYPTED")).unwrap();
+        import(site, &key)
+    }),
     ("ca-passphrase", 2, |site| {
         fs::remove_file(site.join("state/ca.passphrase")).unwrap();
         postseal(site, ["user", "add", "bob@example.com"])
+    }),
+    ("ca-refused", 2, |site| {
+        fs::write(site.join("key"), "no key").unwrap();
+        import(site, &site.join("key"))
     }),
     ("certificate-from-files", 2, |site| {
         second_host(site);
@@ -252,6 +261,15 @@ fn request(site: &Path, subject: &str) {
     params.distinguished_name.push(rcgen::DnType::from_oid(&attribute), value);
     let csr = params.serialize_request(&rcgen::KeyPair::generate().unwrap()).unwrap();
     fs::write(site.join("csr"), csr.pem().unwrap()).unwrap();
+}
+
+/// Imports the site's own certificate as if it were another CA's.
+fn import(site: &Path, key: &Path) -> Answer {
+    let certificate = site.join("handout/alice@example.com/default/site-ca.pem");
+    let passphrase = site.join("state/ca.passphrase");
+    let [certificate, key, passphrase] = [&certificate, key, &passphrase].map(|path| path.to_str().unwrap());
+    let files = ["--certificate", certificate, "--key", key, "--key-passphrase-file", passphrase];
+    postseal(site, [&["ca", "import"][..], &files].concat())
 }
 
 fn edit(site: &Path, old: &str, new: &str) {

@@ -398,6 +398,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("--adopt", "/etc/smtpd.conf"),
     ("--ca-key", "p256"),
     ("--ca-passphrase-file", "/nowhere/passphrase"),
+    ("--certificate", "/nowhere/ca.pem"),
     ("--credentials", "db:/etc/mail/creds.db"),
     ("--csr", "/nowhere/client.csr"),
     ("--days", "30"),
@@ -408,6 +409,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("--host", "mail.example.com"),
     ("--keep", "/etc/smtpd.conf"),
     ("--key", "p256"),
+    ("--key-passphrase-file", "/nowhere/passphrase"),
     ("--mx-certificate", "/etc/one.pem"),
     ("--mx-key", "/etc/one.key"),
     ("--overlap", "30d"),
@@ -422,6 +424,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("--submission-key", "/etc/two.key"),
     ("--user", "alice@example.com"),
     ("<ADDRESS>", "bob@example.com"),
+    ("<DIR>", "/nowhere/export"),
     ("<DOMAIN>", "example.com"),
     ("<HOST>", "mail.example.com"),
     ("<SHELL>", "bash"),
@@ -500,6 +503,9 @@ fn command_line(command: &[String], takes: &[String], name: &str, value: &OsStr)
         "--submission-key" => Some("--submission-certificate"),
         _ => None,
     };
+    // Of `ca import`, whose files are read one after the other.
+    let needed = ["--certificate", "--key"].into_iter().filter(|needed| *needed != name && command == ["ca", "import"]);
+    line.extend(needed.map(|needed| format!("{needed}={}", good(needed)).into()));
     line.extend(partner.map(|partner| format!("{partner}={}", good(partner)).into()));
     // No host is looked at: what this machine has is no part of the test.
     if takes.iter().any(|takes| takes == "--root") && name != "--root" {
@@ -514,14 +520,18 @@ fn command_line(command: &[String], takes: &[String], name: &str, value: &OsStr)
     line
 }
 
+/// The commands but `apply`, which takes what `plan` takes and would do it, and `ca export`, which writes where it is told to.
+fn judged() -> Vec<(Vec<String>, Vec<String>)> {
+    commands().into_iter().filter(|(command, _)| command != &["apply"] && command != &["ca", "export"]).collect()
+}
+
 #[test]
 fn a_hostile_argument_is_refused_and_nothing_written_or_taken() {
     let (guard, site) = surroundings::site();
     let mut values: Vec<String> = texts().into_iter().filter(|text| text.len() < 100_000).collect();
     values.push("x".repeat(255));
     let (mut seen, mut all_taken) = (BTreeSet::new(), 0);
-    // `apply` takes what `plan` takes, and would do it.
-    for (command, takes) in commands().into_iter().filter(|(command, _)| command != &["apply"]) {
+    for (command, takes) in judged() {
         for name in &takes {
             let good = ARGUMENTS.iter().find(|(known, _)| known == name).unwrap().1;
             let is_init = command == ["init"];
@@ -529,8 +539,8 @@ fn a_hostile_argument_is_refused_and_nothing_written_or_taken() {
                 let around = [format!("{good}{hostile}"), format!("{hostile}{good}")];
                 std::iter::once(hostile.clone()).chain(around.into_iter().filter(move |_| number % 5 == 0))
             });
-            // What several commands take is read by one rule.
-            if name.starts_with('-') && !seen.insert(name.clone()) {
+            // What several commands take is read by one rule; `--key` of `ca import` is a file.
+            if name.starts_with('-') && command != ["ca", "import"] && !seen.insert(name.clone()) {
                 continue;
             }
             let (mut refused, mut taken) = (Vec::new(), 0);
@@ -565,8 +575,7 @@ fn a_hostile_argument_is_refused_and_nothing_written_or_taken() {
     assert!(all_taken > 60, "only {all_taken} were taken");
     assert_eq!(postseal(&site, ["render"]).exit_code, 0);
     let not_utf8 = OsString::from_vec(b"a\xff".to_vec());
-    // `apply` takes what `plan` takes, and would do it.
-    for (command, takes) in commands().into_iter().filter(|(command, _)| command != &["apply"]) {
+    for (command, takes) in judged() {
         for name in &takes {
             let answer = postseal(&site, command_line(&command, &takes, name, &not_utf8));
             assert_answered(&answer, "what is not UTF-8");

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::ca::{Export, Import};
 use crate::cli::server::ServerCommand;
 use crate::keys::KeyKind;
 use crate::names::{AbsolutePath, DeviceName, DomainName, HostName, MailAddress};
@@ -276,7 +277,14 @@ pub(super) struct Password {
 pub(super) enum CaCommand {
     /// Show what the issuing CA for all clients has revoked (trust = "ca")
     Crl(crate::cli::issuing::ShowCrl),
-    /// Give the clients a new issuing CA, with every certificate issued anew (trust = "ca")
+    /// Write the site CA's certificate as PEM and DER, with a text to compare it by, into a directory
+    Export(Export),
+    /// Make a CA that was made elsewhere the site's own
+    Import(Import),
+    /// Make the site CA's next certificate: same key and name, ten years from now, for the hosts of postseal.toml
+    ///
+    /// Certificates that were issued before stay as they are and go on working. With --clients it is the issuing CA for all
+    /// clients that is made anew (trust = "ca"), with a new key, and every certificate under it.
     Renew(crate::cli::issuing::Renew),
     /// Revoke an issuing CA for all clients that nobody needs any more
     Retire(crate::cli::issuing::Retire),

@@ -25,17 +25,17 @@ use crate::site::{Site, Trust};
 use crate::store::ledger::{AuthorityKey, NewCertificate, NewClient, RecordedIssuingCa, Transaction};
 use crate::store::{Store, Writer, bundle_names, chain_name};
 
-/// `ca renew --clients`
+/// `ca renew`, with `--clients` and without
 #[derive(Debug, clap::Args)]
 pub(super) struct Renew {
     /// Make a new issuing CA for the clients, and issue every certificate anew under it (trust = "ca")
-    #[arg(long, required = true)]
+    #[arg(long)]
     pub(super) clients: bool,
     /// How long the old certificates are admitted beside the new ones
-    #[arg(long, value_name = "DAYS", default_value = "30d", value_parser = days, conflicts_with = "now")]
+    #[arg(long, value_name = "DAYS", default_value = "30d", value_parser = days, conflicts_with = "now", requires = "clients")]
     pub(super) overlap: u16,
     /// Admit the old certificates no longer, as when one is stolen: OpenSMTPD reads no CRL
-    #[arg(long)]
+    #[arg(long, requires = "clients")]
     pub(super) now: bool,
     /// The file that holds the CA's passphrase [default: state/ca.passphrase, or ask]
     #[arg(long, value_name = "FILE")]

@@ -19,7 +19,7 @@ use crate::pki::profile::BACKDATED;
 use crate::plan;
 use crate::secret::Secret;
 use crate::site::Site;
-use crate::store::ledger::{AuthorityKey, ClientIssuer, NewCertificate, NewClient};
+use crate::store::ledger::{AuthorityKey, ClientIssuer, NewCertificate, NewClient, RecordedCa};
 use crate::store::{Handout, Passphrase, SITE_CA, Store, Writer, bundle_names, chain_name};
 
 /// A CA that can sign: its certificate and its opened key.
@@ -132,6 +132,15 @@ pub(super) fn open_site_ca(env: &dyn Env, store: &Store, file: Option<&Utf8Path>
     let (key, passphrase) = authority_key(env, store, file, &recorded.key)?;
     let certificate = Certificate::from_pem(&recorded.certificate)?;
     Ok(SiteCa { certificate, key, passphrase, issuer: Issuer::Own(EmptyCrl::Omitted) })
+}
+
+/// Returns the passphrase of the site CA, once it proved to open its present key.
+pub(super) fn proved_passphrase(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Result<Secret, Failure> {
+    let passphrase = ca_passphrase(env, store, file)?;
+    if let Some(RecordedCa { key: AuthorityKey::File(digest), .. }) = store.ledger().site_ca()? {
+        PrivateKey::decrypt(store.key(&digest)?.expose_str().unwrap_or_default(), &passphrase)?;
+    }
+    Ok(passphrase)
 }
 
 /// Opens a CA's key; also returns the passphrase that did it.

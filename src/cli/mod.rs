@@ -1,6 +1,7 @@
 //! The command line: arguments in, one short function for each command, one printer.
 
 mod args;
+mod ca;
 mod codes;
 mod csr;
 pub mod draw;
@@ -65,8 +66,11 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command) -> Result<Rep
         Command::Apply(install) => host::apply(env, site, install),
         Command::Bless(bless) => golden::bless(env, site, bless.force),
         Command::Ca(CaCommand::Crl(crl)) => issuing::crl(env, site, crl),
-        Command::Ca(CaCommand::Renew(renew)) => issuing::renew(env, site, renew),
+        Command::Ca(CaCommand::Renew(renew)) if renew.clients => issuing::renew(env, site, renew),
         Command::Ca(CaCommand::Retire(retire)) => issuing::retire(env, site, retire),
+        Command::Ca(CaCommand::Export(export)) => ca::export(site, export),
+        Command::Ca(CaCommand::Import(import)) => ca::import(env, site, import),
+        Command::Ca(CaCommand::Renew(renew)) => ca::renew(env, site, renew.ca_passphrase_file.as_deref()),
         Command::Ca(CaCommand::Show { pem }) => show::ca(site, *pem),
         Command::Completions { shell } => Ok(completions(*shell)),
         Command::Diff(diff) => golden::diff(site, diff.exit_zero),

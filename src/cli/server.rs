@@ -114,7 +114,7 @@ fn renew(env: &dyn Env, site: Option<&Utf8Path>, args: &Renew) -> Result<Report,
 }
 
 /// Opens the site for writing; unlike other writers it goes on where a host has no certificate, which is what it mends.
-fn open(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(Wanted, Writer), Failure> {
+pub(super) fn open(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(Wanted, Writer), Failure> {
     let directory = session::directory(site);
     Wanted::read(&directory)?;
     let store = session::writer(env, directory.clone())?;
@@ -123,7 +123,7 @@ fn open(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(Wanted, Writer), Fail
 }
 
 /// Proves settings and templates good before anything is written, as if every host had its certificate.
-fn prove(wanted: &Wanted, inventory: &Inventory) -> Result<(), Failure> {
+pub(super) fn prove(wanted: &Wanted, inventory: &Inventory) -> Result<(), Failure> {
     let mut would_be = inventory.clone();
     for host in lacking(&wanted.site, inventory) {
         would_be.server_certificates.push(ServerCertificate {
@@ -138,7 +138,7 @@ fn prove(wanted: &Wanted, inventory: &Inventory) -> Result<(), Failure> {
 }
 
 /// Returns the hosts that have no certificate and need one.
-fn lacking<'a>(site: &'a Site, inventory: &Inventory) -> Vec<&'a Host> {
+pub(super) fn lacking<'a>(site: &'a Site, inventory: &Inventory) -> Vec<&'a Host> {
     let lacks = |host: &&Host| host.needs_issued_certificate() && certificate_of(inventory, host).is_none();
     site.hosts.iter().filter(lacks).collect()
 }

@@ -7,7 +7,8 @@ use std::cell::OnceCell;
 
 use rcgen::string::{Ia5String, PrintableString};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, Issuer, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa, Issuer, KeyIdMethod, SanType,
+    SerialNumber,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -146,6 +147,69 @@ pub fn site_ca(
     params.distinguished_name.push(DnType::CommonName, name);
     params.name_constraints = Some(site_constraints(hosts));
     self_signed(&params, key, serial)
+}
+
+/// Makes the site CA's next certificate, for ten years from now and for the hosts of today. Key, subject and subject key
+/// identifier stay, so that whatever was issued before has a chain through either certificate.
+///
+/// # Errors
+/// [`PkiError::ForeignKey`], [`PkiError::Name`] for a subject that cannot be written again, or if there is no host.
+pub fn renewed_site_ca(
+    present: &Certificate,
+    hosts: &[HostName],
+    key: &PrivateKey,
+    serial: Serial,
+    now: OffsetDateTime,
+) -> Result<Certificate, PkiError> {
+    Authority::new(present, key)?;
+    let facts = present.facts();
+    let Some(key_id) = facts.subject_key_id.clone() else {
+        return Err(PkiError::Name(format!("`{}` has no subject key identifier", facts.subject)));
+    };
+    if hosts.is_empty() {
+        return Err(PkiError::Name("a site CA needs the name of at least one host".to_owned()));
+    }
+    let mut params = params(&SITE_CA, key.public(), serial, Validity::from_now(now, SITE_CA.lifetime(None)?));
+    params.distinguished_name = subject_of(present)?;
+    params.name_constraints = Some(site_constraints(hosts));
+    // That of a CA that was made elsewhere is often of SHA-1.
+    params.key_identifier_method = KeyIdMethod::PreSpecified(key_id);
+    let renewed = self_signed(&params, key, serial)?;
+    let what = match renewed.facts() {
+        new if new.subject_raw != facts.subject_raw => "another subject",
+        new if new.subject_key_id != facts.subject_key_id => "another subject key identifier",
+        _ => return Ok(renewed),
+    };
+    Err(PkiError::Unexpected { subject: facts.subject.clone(), what })
+}
+
+/// Returns a certificate's subject as rcgen writes it.
+///
+/// # Errors
+/// [`PkiError::Name`] for parts of several attributes or none, and for kinds of text that are not written.
+pub(super) fn subject_of(certificate: &Certificate) -> Result<DistinguishedName, PkiError> {
+    use x509_parser::asn1_rs::Tag;
+
+    let unwritable =
+        || PkiError::Name(format!("the subject `{}` cannot be written again", certificate.facts().subject));
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate.der()).map_err(|_| unwritable())?;
+    let mut name = DistinguishedName::new();
+    for part in parsed.subject().iter() {
+        let attributes: Vec<_> = part.iter().collect();
+        // rcgen panics at a part of no attribute.
+        let [attribute] = attributes.as_slice() else { return Err(unwritable()) };
+        let kind: Vec<u64> = attribute.attr_type().iter().ok_or_else(unwritable)?.collect();
+        let value = attribute.attr_value();
+        let text = std::str::from_utf8(value.data).map_err(|_| unwritable())?;
+        let value = match value.tag() {
+            Tag::Ia5String => DnValue::Ia5String(ia5(text)?),
+            Tag::PrintableString => DnValue::PrintableString(PrintableString::try_from(text)?),
+            Tag::Utf8String => DnValue::Utf8String(text.to_owned()),
+            _ => return Err(unwritable()),
+        };
+        name.push(DnType::from_oid(&kind), value);
+    }
+    if parsed.subject().iter().next().is_none() { Err(unwritable()) } else { Ok(name) }
 }
 
 /// Makes a server certificate, signed by the site CA; it ends when the CA does, if that is earlier.

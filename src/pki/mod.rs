@@ -9,6 +9,7 @@
 pub mod bundle;
 pub mod crl;
 mod der;
+pub mod import;
 pub mod inspect;
 pub mod issue;
 pub mod profile;

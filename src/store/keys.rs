@@ -138,6 +138,22 @@ impl Writer {
         files::write_atomic(&path, passphrase.expose(), 0o600)
     }
 
+    /// Puts the site CA's certificate into every handout that is still here and has another one; returns how many there were.
+    pub fn refresh_site_ca(&self, pem: &str) -> Result<usize, StoreError> {
+        let mut refreshed = 0;
+        for certificate in self.inventory()?.client_certificates.iter().filter(|certificate| certificate.is_current()) {
+            let directory = self.handout_path(&certificate.address, &certificate.device);
+            files::refuse_link(files::parent(&directory))?;
+            files::refuse_link(&directory)?;
+            let path = directory.join(SITE_CA);
+            if files::read(&path)?.is_some_and(|content| content != pem.as_bytes()) {
+                files::write_atomic(&path, pem.as_bytes(), 0o600)?;
+                refreshed += 1;
+            }
+        }
+        Ok(refreshed)
+    }
+
     /// Removes a passphrase that was handed over; one that is missing already is no error.
     pub fn remove_passphrase(&self, of: Passphrase<'_>) -> Result<(), StoreError> {
         files::remove_file(&of.path(&self.state()))

@@ -127,6 +127,7 @@ COMMANDS = [
     Command("bless", "bless", new_domain),
     Command("bless-first", "bless", never_blessed),
     Command("diff", "diff", new_domain, fine=(1,)),
+    Command("ca-renew", "ca renew"),
     Command("server-renew", "server renew"),
     Command("apply", "apply --root ROOT", sparse=3),
 ]
@@ -266,6 +267,7 @@ def assert_done(command: Command, site: Path) -> None:
     compared = run(["diff", "--site", str(site)])
     assert compared.code == (1 if command.name in ("diff", "render", "server-renew") else 0), compared
     assert compared.code == (1 if command.name in ("diff", "render", "ca-retire") else 0), compared
+    assert compared.code == (1 if command.name in ("diff", "render", "server-renew", "ca-renew") else 0), compared
 
 
 # A small disk of memory with little room; what is on it afterwards is copied out to be judged.
