@@ -4,18 +4,21 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
-use crate::cli::failure::Failure;
+use crate::cli::failure::{DIFFERS, Failure};
 use crate::cli::host::the_host;
 use crate::cli::make::{self, Served, ServerKey, ServerOrder};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::cli::show::{self, day};
+use crate::diag::{Diagnostic, Severity};
 use crate::env::Env;
+use crate::host::{self, Facts, Kept, Machine};
 use crate::inventory::{Inventory, ServerCertificate};
 use crate::names::{Digest, HostName};
 use crate::pki::Certificate;
 use crate::site::{Host, Site};
 use crate::store::Writer;
+use crate::store::ledger::{LedgerError, Watched};
 
 /// `server ...`
 #[derive(Debug, clap::Subcommand)]
@@ -28,6 +31,10 @@ pub(super) enum ServerCommand {
     ///
     /// It has the key that waits for it, whose digest `server list` shows, and another key begins to wait.
     Renew(Renew),
+    /// Look whether an ACME client renewed what smtpd shows, for which smtpd must be restarted (exit code 1 if something is wrong)
+    ///
+    /// smtpd reads its certificates at its start only. Run it as root after the ACME client, or from cron.
+    Watch(Watch),
 }
 
 /// `server issue`
@@ -58,6 +65,17 @@ pub(super) struct Renew {
     common: Common,
 }
 
+/// `server watch`
+#[derive(Debug, clap::Args)]
+pub(super) struct Watch {
+    /// The directory that stands for the host's root, as where another system is mounted
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: Utf8PathBuf,
+    /// Which host of the site it is [default: the only one]
+    #[arg(long, value_name = "NAME")]
+    host: Option<HostName>,
+}
+
 #[derive(Debug, clap::Args)]
 struct Common {
     /// How many days the certificate is valid [default: 200]
@@ -74,6 +92,7 @@ pub(super) fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &ServerComma
         ServerCommand::Issue(args) => issue(env, site, args),
         ServerCommand::List => list(site),
         ServerCommand::Renew(args) => renew(env, site, args),
+        ServerCommand::Watch(args) => watch_command(env, site, args),
     }
 }
 
@@ -253,6 +272,111 @@ fn list(site: Option<&Utf8Path>) -> Result<Report, Failure> {
         rows.join("\n") + "\n"
     };
     Ok(Report::fine(text, json!({ "hosts": json })))
+}
+
+/// What a look at a certificate that somebody else keeps found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is another one than at the last look: smtpd must be restarted.
+    Changed,
+    /// Nobody looked before.
+    First,
+    /// It is the same.
+    Same,
+}
+
+/// What a look at a host's certificates from files found.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// Those that smtpd can use.
+    pub(super) kept: Vec<(Kept, Change)>,
+    /// What is wrong with others.
+    pub(super) findings: Vec<Diagnostic>,
+}
+
+impl Look {
+    /// Tells whether smtpd must be restarted.
+    pub(super) fn needs_restart(&self) -> bool {
+        self.kept.iter().any(|(_, change)| *change == Change::Changed)
+    }
+
+    /// Tells whether a certificate cannot be used, or has ended.
+    pub(super) fn is_wrong(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+}
+
+/// Looks at the certificates that an ACME client keeps on a host below the root, and records what is new. What cannot be used is
+/// not recorded, so that its mending is noticed as a change.
+pub(super) fn watch(
+    env: &dyn Env,
+    wanted: &Wanted,
+    store: &mut Writer,
+    root: &Utf8Path,
+    host: &Host,
+) -> Result<Look, Failure> {
+    let machine = Machine::open(host, root)?;
+    let (inventory, now) = (store.inventory()?, env.now());
+    let facts = Facts { site: &wanted.site, inventory: &inventory, own_signing: false, now };
+    let (kept, mut findings) = host::kept_certificates(&machine, facts);
+    for finding in findings.iter_mut().filter(|finding| finding.code == "certificate-expired") {
+        finding.severity = Severity::Error;
+    }
+    let known = store.ledger().watched(&host.name, machine.root())?;
+    let change = |kept: &Kept| match known.iter().find(|known| known.path == kept.path) {
+        None => Change::First,
+        Some(known) if known.digest == kept.digest => Change::Same,
+        Some(_) => Change::Changed,
+    };
+    let usable = kept.into_iter().filter(|kept| kept.not_after > now);
+    let kept: Vec<(Kept, Change)> = usable.map(|kept| (kept.clone(), change(&kept))).collect();
+    let new: Vec<&Kept> = kept.iter().filter(|(_, change)| *change != Change::Same).map(|(kept, _)| kept).collect();
+    if !new.is_empty() {
+        store.transact(|ledger| {
+            for Kept { path, digest, not_after } in &new {
+                let seen = Watched { path: path.clone(), digest: *digest, not_after: *not_after };
+                ledger.set_watched(&host.name, machine.root(), &seen, now)?;
+                let detail = json!({ "path": path.as_str(), "not_after": not_after.date().to_string() });
+                ledger.record_event(now, "watched-certificate-changed", host.name.as_str(), &detail)?;
+            }
+            Ok::<(), LedgerError>(())
+        })?;
+    }
+    Ok(Look { kept, findings })
+}
+
+/// `server watch`
+fn watch_command(env: &dyn Env, site: Option<&Utf8Path>, args: &Watch) -> Result<Report, Failure> {
+    let (wanted, mut store) = open(env, site)?;
+    let host = the_host(&wanted.site, args.host.as_ref())?;
+    let look = watch(env, &wanted, &mut store, &args.root, host)?;
+    let mut text = String::new();
+    for (kept, change) in &look.kept {
+        let what = match change {
+            Change::Changed => "is another certificate than before",
+            Change::First => "is watched from now on",
+            Change::Same => "is as before",
+        };
+        text.push_str(&format!("{}: {} {what}, until {}\n", host.name, kept.path, day(kept.not_after)));
+    }
+    let restart = look.needs_restart().then_some(host.platform.layout().restart_smtpd);
+    if let Some(restart) = restart {
+        text.push_str(&format!("now: {restart}\n"));
+    }
+    if look.kept.is_empty() && look.findings.is_empty() {
+        text.push_str(&format!("{} takes no certificate from files: there is nothing to watch\n", host.name));
+    }
+    let certificates = look.kept.iter().map(|(kept, change)| {
+        json!({
+            "path": kept.path.as_str(),
+            "not_after": day(kept.not_after).to_string(),
+            "changed": *change == Change::Changed,
+        })
+    });
+    let json = json!({ "host": host.name, "certificates": certificates.collect::<Vec<_>>(), "then": restart });
+    let exit_code = if look.is_wrong() { DIFFERS } else { 0 };
+    let done = restart.map(|restart| format!("what smtpd shows was renewed: {restart}"));
+    Ok(Report { exit_code, done, ..Report::fine(text, json) }.warn(&wanted.warnings).warn(&look.findings))
 }
 
 /// Returns SHA-256 of a certificate's public key, as TLSA 3 1 1 has it (RFC 6698 §2.1).

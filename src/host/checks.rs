@@ -2,21 +2,20 @@
 //! admits nobody or sends unsigned (`facts/opensmtpd.md` section 6, `facts/platforms.md` section 8).
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use camino::{Utf8Path, Utf8PathBuf};
 use time::OffsetDateTime;
 
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Severity};
 use crate::dkim;
 use crate::host::Machine;
 use crate::install::{Action, Found, Installation, Wanted};
 use crate::inventory::{DkimAlgorithm, DkimKey, Inventory};
 use crate::keys::{self, KeyError, PrivateKey};
+use crate::names::Digest;
 use crate::pki::inspect::Certificate;
 use crate::plan;
 use crate::secret::Secret;
@@ -56,6 +55,30 @@ pub fn own_checks(machine: &Machine<'_>, installation: &Installation, facts: Fac
         checks.surroundings();
     }
     checks.findings
+}
+
+/// A certificate that somebody else keeps on a host, as it is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its file on the host.
+    pub path: Utf8PathBuf,
+    /// What that holds.
+    pub digest: Digest,
+    /// When it ends.
+    pub not_after: OffsetDateTime,
+}
+
+/// Returns the certificates that an ACME client keeps on the host and smtpd can use, and what is wrong with others.
+pub fn kept_certificates(machine: &Machine<'_>, facts: Facts<'_>) -> (Vec<Kept>, Vec<Diagnostic>) {
+    let (mut kept, mut findings) = (Vec::new(), Vec::new());
+    for source in [&machine.host.mx_certificate, &machine.host.submission_certificate] {
+        let CertificateSource::Files { certificate, key } = source else { continue };
+        let mut checks = Checks { machine, facts, findings: Vec::new() };
+        let seen = checks.certificate_files(certificate.as_path(), key.as_path());
+        kept.extend(seen.filter(|seen| !kept.contains(seen)));
+        findings.extend(checks.findings.into_iter().filter(|finding| !findings.contains(finding)).collect::<Vec<_>>());
+    }
+    (kept, findings)
 }
 
 struct Checks<'a> {
@@ -127,14 +150,16 @@ impl Checks<'_> {
         }
     }
 
-    /// Files that an ACME client keeps: smtpd wants them root's, alike, and of a kind that it can use.
-    fn certificate_files(&mut self, certificate: &Utf8Path, key: &Utf8Path) {
-        let Some(chain) = self.root_file(certificate, 0o022, "0755") else { return };
-        let Some(private) = self.root_file(key, 0o037, "0740") else { return };
+    /// Files that an ACME client keeps: smtpd wants them root's, alike, and of a kind that it can use. Returns the certificate,
+    /// unless an error was found.
+    fn certificate_files(&mut self, certificate: &Utf8Path, key: &Utf8Path) -> Option<Kept> {
+        let chain = self.root_file(certificate, 0o022, "0755")?;
+        let private = self.root_file(key, 0o037, "0740")?;
         let parsed = chain.expose_str().map(Certificate::from_pem);
         let Some(Ok(parsed)) = parsed else {
             let message = format!("`{certificate}` holds no certificate");
-            return self.error("certificate-file", message, "name the file with the certificate and its chain, in PEM");
+            self.error("certificate-file", message, "name the file with the certificate and its chain, in PEM");
+            return None;
         };
         self.validity(certificate, &parsed);
         match public_half(&private) {
@@ -156,35 +181,29 @@ impl Checks<'_> {
             }
             Ok(_) => {}
         }
+        let kept = Kept {
+            path: certificate.to_owned(),
+            digest: Digest::of(chain.expose()),
+            not_after: parsed.facts().not_after,
+        };
+        Some(kept).filter(|_| self.findings.iter().all(|found| found.severity != Severity::Error))
     }
 
     /// Reads a file that must be root's and must not grant what `forbidden` names.
     fn root_file(&mut self, path: &Utf8Path, forbidden: u32, most: &str) -> Option<Secret> {
-        let place = self.machine.root.outside(path);
-        // Asked before it is opened: a pipe would be waited for, and of a file of any size memory would be taken.
-        let opened = fs::metadata(&place).and_then(|metadata| {
-            if !metadata.is_file() || metadata.len() > MAXIMUM_PEM {
-                return Err(io::Error::other("it is no file of a certificate's size"));
-            }
-            Ok((metadata, File::open(&place)?))
-        });
-        let (metadata, file) = match opened {
-            Ok(opened) => opened,
+        let ((user, _), mode, content) = match self.machine.root.read_through_links(path, MAXIMUM_PEM) {
+            Ok(found) => found,
             Err(error) => {
                 let message = format!("`{path}` cannot be used: {error}");
                 self.error("certificate-file", message, "have the certificate issued first, or correct the path");
                 return None;
             }
         };
-        if metadata.uid() != 0 || metadata.mode() & forbidden != 0 {
-            let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-            let message = format!("`{path}` belongs to the user {owner} and has mode {mode:04o}: smtpd refuses it");
+        if user != 0 || mode & forbidden != 0 {
+            let message = format!("`{path}` belongs to the user {user} and has mode {mode:04o}: smtpd refuses it");
             self.error("certificate-owner", message, format!("give it to root, with mode {most} at most"));
         }
-        // Room for all of it at once: a buffer that grows leaves copies of a key behind.
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1);
-        let read = file.take(MAXIMUM_PEM).read_to_end(&mut bytes);
-        read.ok().map(|_| Secret::new(bytes))
+        Some(content)
     }
 
     /// Rspamd passes over a key that it cannot use, and the mail leaves unsigned.

@@ -111,6 +111,42 @@ impl Root {
         }
     }
 
+    /// Returns owner, mode and content of a file of so many octets at most. Links are followed as the host itself would, for ACME
+    /// clients keep their newest files behind them; none leads out of the root.
+    pub(super) fn read_through_links(&self, path: &Utf8Path, limit: u64) -> io::Result<(Owner, u32, Secret)> {
+        let mut left: Vec<String> = parts(path);
+        let mut walked = vec![self.directory.try_clone()?];
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            let Some(here) = walked.last() else { break };
+            if part == ".." {
+                // Above the root is the root.
+                walked.truncate(walked.len().saturating_sub(1).max(1));
+                continue;
+            }
+            let stat = rustix::fs::statat(here, &part, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                links += 1;
+                if links > MOST_LINKS {
+                    return Err(Errno::LOOP.into());
+                }
+                let target = rustix::fs::readlinkat(here, &part, Vec::new())?;
+                let target =
+                    target.to_str().map_err(|_| io::Error::other("it leads to a name that is not in UTF-8"))?;
+                if target.starts_with('/') {
+                    walked.truncate(1);
+                }
+                left.extend(parts(target.into()));
+            } else if left.is_empty() {
+                return open_file(here, &part, limit);
+            } else {
+                let directory = rustix::fs::openat(here, &part, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+                walked.push(directory);
+            }
+        }
+        Err(Errno::ISDIR.into())
+    }
+
     /// Makes a directory with owner and mode, or gives one that is there both.
     pub(super) fn make_directory(&self, path: &Utf8Path, owner: Owner, mode: u32) -> Result<(), HostError> {
         let failed = |error: Errno| HostError::io("make", &self.outside(path), error.into());
@@ -241,6 +277,27 @@ impl Root {
 }
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// As many as Linux follows.
+const MOST_LINKS: usize = 40;
+
+/// Returns the components of a path, the last one first.
+fn parts(path: &Utf8Path) -> Vec<String> {
+    path.as_str().split('/').rev().filter(|part| !["", "."].contains(part)).map(str::to_owned).collect()
+}
+
+/// Opens and reads what must be a regular file. A pipe is not waited for, and of a file of any size no memory is taken.
+fn open_file(directory: &OwnedFd, name: &str, limit: u64) -> io::Result<(Owner, u32, Secret)> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&file)?;
+    let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || size > limit {
+        return Err(io::Error::other("it is no file of a certificate's size"));
+    }
+    let (owner, mode) = attributes(&stat);
+    Ok((owner, mode, read(file, &stat, limit)?))
+}
 
 /// The name is of one length, for a file's own name may be as long as a name can be.
 fn staged_name(path: &Utf8Path) -> String {

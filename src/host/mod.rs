@@ -22,7 +22,7 @@ use crate::site::Host;
 use crate::tree::{Content, Stored, Tree};
 
 use self::accounts::Accounts;
-pub use self::checks::{Facts, own_checks};
+pub use self::checks::{Facts, Kept, kept_certificates, own_checks};
 pub use self::daemons::{Verdict, judge};
 pub use self::door::{Door, Listener};
 use self::files::Root;
