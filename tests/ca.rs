@@ -16,7 +16,10 @@ mod surroundings;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use postseal::keys::{KeyKind, generate};
 use postseal::pki::Certificate;
+use postseal::pki::import::{Needs, Probe, check};
+use postseal::pki::issue::{placeholder_twin, site_ca};
 use support::{have, put, run, succeed};
 use surroundings::{Answer, Surroundings, postseal};
 use time::{Duration, OffsetDateTime};
@@ -316,6 +319,17 @@ fn a_ca_that_could_not_serve_is_refused_and_nothing_written() {
         assert!(refused.exit_code == 2 && refused.err.contains("ca-refused"), "{of}: {refused:?}");
         assert!(refused.err.contains(said), "{of}: {}", refused.err);
     }
+    assert_eq!(surroundings::snapshot(&site), before);
+}
+
+#[test]
+fn a_pair_that_is_none_or_of_another_time_is_refused_and_nothing_written() {
+    if !have("openssl") {
+        return;
+    }
+    let (guard, site) = site();
+    let at = guard.path();
+    let before = surroundings::snapshot(&site);
     other(at, EC, "/CN=x", GOOD);
     for (days, said) in [(-1, "begins on"), (4000, "ended on")] {
         let then = now();
@@ -380,13 +394,7 @@ fn an_encrypted_key_is_opened_or_the_way_to_open_it_told() {
 
 #[test]
 fn the_key_of_a_twin_does_not_become_the_sites() {
-    if !have("openssl") {
-        return;
-    }
     // Where the issuing key is kept (trust = "ca"), somebody could sign a site CA with it: everything below would be admitted.
-    use postseal::keys::{KeyKind, generate};
-    use postseal::pki::import::{Needs, Probe, check};
-    use postseal::pki::issue::{placeholder_twin, site_ca};
     let (key, at) = (generate(KeyKind::P256).unwrap(), OffsetDateTime::now_utc());
     let hosts = ["mail.example.com".parse().unwrap()];
     let twin = placeholder_twin(key.clone(), support::serial(1), at).unwrap();

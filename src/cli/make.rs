@@ -277,12 +277,11 @@ pub(super) fn server_certificate(
         Some(stored) => (PrivateKey::from_pem(&store.key(&stored)?)?, stored),
         None => new_server_key(env, store)?,
     };
-    let next = match (order.key, waiting) {
-        (ServerKey::Same, Some(waiting)) => waiting.clone(),
-        _ => {
-            let (key, stored) = new_server_key(env, store)?;
-            NextKey { host: (*host).clone(), key: stored, spki: Digest::of(key.spki_der()), since: now }
-        }
+    let next = if let (ServerKey::Same, Some(waiting)) = (order.key, waiting) {
+        waiting.clone()
+    } else {
+        let (key, stored) = new_server_key(env, store)?;
+        NextKey { host: (*host).clone(), key: stored, spki: Digest::of(key.spki_der()), since: now }
     };
     let certificate = issue::server(host, key.public(), &ca.authority()?, serial, *days, now)?;
     // The site CA goes along: programs that were given only its fingerprint can compare.

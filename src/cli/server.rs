@@ -236,8 +236,11 @@ fn told(host: &Host, served: &Served) -> String {
         vec!["TLSA 3 1 1 now".to_owned(), served.spki.to_string()],
         vec!["TLSA 3 1 1 next".to_owned(), served.next.spki.to_string()],
     ]);
-    let rows: String = rows.lines().map(|line| format!("  {line}\n")).collect();
-    format!("issued a certificate to {} until {}\n{rows}", host.name, day(served.not_after))
+    let mut text = format!("issued a certificate to {} until {}\n", host.name, day(served.not_after));
+    for line in rows.lines() {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text
 }
 
 /// `server list`
