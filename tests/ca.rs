@@ -127,6 +127,13 @@ fn what_was_issued_before_a_renewal_has_a_chain_through_both_certificates() {
     assert_eq!(Certificate::all_from_pem(&listed).unwrap().len(), 2);
     let handed = fs::read_to_string(site.join("handout/alice@example.com/default/site-ca.pem")).unwrap();
     assert_eq!(handed, new.pem());
+    // Killed before that, it is done by the next `render`, as messages say.
+    fs::write(site.join("handout/alice@example.com/default/site-ca.pem"), old.pem()).unwrap();
+    fs::remove_file(site.join("handout/alice@example.com/phone/site-ca.pem")).unwrap();
+    fine(&now().run(&site, ["render"]));
+    let handed = fs::read_to_string(site.join("handout/alice@example.com/default/site-ca.pem")).unwrap();
+    assert_eq!(handed, new.pem());
+    assert!(!site.join("handout/alice@example.com/phone/site-ca.pem").exists());
 }
 
 #[test]

@@ -21,6 +21,10 @@ pub(super) fn render(env: &dyn Env, site: Option<&Utf8Path>) -> Result<Report, F
     let (wanted, mut store) = session::write(env, site)?;
     let made = make::missing_dkim_keys(env, &wanted.site, &mut store)?;
     let changed = session::refresh(&wanted, &store).map_err(|failure| after_keys(failure, &made))?;
+    // What a renewal of the CA that was killed did not come to.
+    if let Some(ca) = store.inventory()?.site_ca {
+        store.refresh_site_ca(&ca.certificate)?;
+    }
     let out = session::shown(&store, "out");
     let mut text = String::new();
     for key in &made {
