@@ -15,6 +15,7 @@ pub mod names;
 pub mod secret;
 pub mod password;
 pub mod diag;
+pub mod accounts_csv;
 pub mod platform;
 pub mod keys;
 pub mod inventory;

@@ -67,11 +67,15 @@ const CASES: &[Case] = &[
         edit(site, "[aliases]", "[aliases]\n\"alice@example.com\" = \"bob@example.net\"");
         postseal(site, ["render"])
     }),
+    ("archive-place", 4, |site| {
+        let archive = site.join("users.tar");
+        import(site, "address\n", &["--archive", archive.to_str().unwrap()])
+    }),
     ("bless-in-ci", 2, |site| Surroundings { ci: true, ..Surroundings::default() }.run(site, ["bless"])),
     ("ca-known", 2, |site| {
         let keys = fs::read_dir(site.join("state/keys")).unwrap().map(|entry| entry.unwrap().path());
         let key = keys.into_iter().find(|key| fs::read_to_string(key).unwrap().contains("ENCRYPTED")).unwrap();
-        import(site, &key)
+        import_ca(site, &key)
     }),
     ("ca-passphrase", 2, |site| {
         fs::remove_file(site.join("state/ca.passphrase")).unwrap();
@@ -79,7 +83,7 @@ const CASES: &[Case] = &[
     }),
     ("ca-refused", 2, |site| {
         fs::write(site.join("key"), "no key").unwrap();
-        import(site, &site.join("key"))
+        import_ca(site, &site.join("key"))
     }),
     ("certificate-from-files", 2, |site| {
         second_host(site);
@@ -114,6 +118,10 @@ const CASES: &[Case] = &[
         request(site, "/emailAddress=alice@example.com");
         postseal(site, ["user", "add", "bob@example.com", "--csr", site.join("csr").to_str().unwrap()])
     }),
+    ("csv-columns", 2, |site| import(site, "adress,device\n", &[])),
+    ("csv-duplicate", 2, |site| import(site, "address\nbob@example.com\nBob@example.com\n", &["--stop"])),
+    ("csv-line", 2, |site| import(site, "address,device\nbob@example.com\n", &["--stop"])),
+    ("csv-name", 2, |site| import(site, "address,device\nbob@example.com,My Phone\n", &["--stop"])),
     ("device-taken", 2, |site| postseal(site, ["user", "add", "alice@example.com"])),
     ("device-unknown", 2, |site| postseal(site, ["user", "revoke", "alice@example.com", "--device", "phone"])),
     ("domain-unknown", 2, |site| postseal(site, ["dns", "example.org"])),
@@ -142,6 +150,10 @@ const CASES: &[Case] = &[
         postseal(site, ["server", "issue", "mx.example.com"])
     }),
     ("host-unknown", 2, |site| postseal(site, ["plan", "--host", "mail.example.org"])),
+    ("import-stopped", 3, |site| {
+        fs::write(site.join("handout/bob@example.com"), "mine").unwrap();
+        import(site, "address\nbob@example.com\n", &[])
+    }),
     ("issuing-ca-in-use", 2, |site| {
         trust_one_ca(site);
         postseal(site, ["ca", "retire"])
@@ -264,7 +276,7 @@ fn request(site: &Path, subject: &str) {
 }
 
 /// Imports the site's own certificate as if it were another CA's.
-fn import(site: &Path, key: &Path) -> Answer {
+fn import_ca(site: &Path, key: &Path) -> Answer {
     let certificate = site.join("handout/alice@example.com/default/site-ca.pem");
     let passphrase = site.join("state/ca.passphrase");
     let [certificate, key, passphrase] = [&certificate, key, &passphrase].map(|path| path.to_str().unwrap());
@@ -291,6 +303,12 @@ fn second_host(site: &Path) {
         "[[host]]\nname = \"mx2.example.com\"\nplatform = \"debian\"\nmx_certificate.{files}\nsubmission_certificate.{files}\n"
     );
     edit(site, "[[domain]]", &format!("{host}\n[[domain]]"));
+}
+
+fn import(site: &Path, list: &str, options: &[&str]) -> Answer {
+    let file = site.join("users.csv");
+    fs::write(&file, list).unwrap();
+    postseal(site, [&["user", "import", file.to_str().unwrap()], options].concat())
 }
 
 fn passwd(site: &Path, content: &[u8]) -> Answer {

@@ -1,6 +1,6 @@
 //! Whatever stands in a setting, an argument, a password file, a template or the name of a file: it is refused with a code, a
 //! place and a mend, or it is taken and means nothing but itself. `tests/lab/test_hostile.py` asks the real parsers about
-//! what is taken. (postseal reads no CSV yet.)
+//! what is taken.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, dead_code, missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "a test spoils sites")]
@@ -396,6 +396,7 @@ proptest! {
 const ARGUMENTS: &[(&str, &str)] = &[
     ("--address", "203.0.113.10"),
     ("--adopt", "/etc/smtpd.conf"),
+    ("--archive", "/nowhere/users.tar"),
     ("--ca-key", "p256"),
     ("--ca-passphrase-file", "/nowhere/passphrase"),
     ("--certificate", "/nowhere/ca.pem"),
@@ -407,6 +408,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("--expiring", "30d"),
     ("--format", "human"),
     ("--host", "mail.example.com"),
+    ("--jobs", "2"),
     ("--keep", "/etc/smtpd.conf"),
     ("--key", "p256"),
     ("--key-passphrase-file", "/nowhere/passphrase"),
@@ -426,6 +428,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("<ADDRESS>", "bob@example.com"),
     ("<DIR>", "/nowhere/export"),
     ("<DOMAIN>", "example.com"),
+    ("<FILE>", "/nowhere/users.csv"),
     ("<HOST>", "mail.example.com"),
     ("<SHELL>", "bash"),
     ("<TEXT>", "alice"),

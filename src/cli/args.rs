@@ -188,6 +188,8 @@ pub(super) fn days(text: &str) -> Result<u16, String> {
 pub(super) enum UserCommand {
     /// Issue a certificate for a user; a new user also gets an account
     Add(UserAdd),
+    /// Issue certificates for everyone on a list; who has one already is skipped
+    Import(super::import::Import),
     /// Show the users and their certificates
     List(super::people::List),
     /// Show a user, with every certificate and what happened

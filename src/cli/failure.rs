@@ -110,9 +110,10 @@ impl From<StoreError> for Failure {
         match error {
             StoreError::Text(diagnostic) => Self::Input(vec![*diagnostic]),
             StoreError::Io { source, .. } if is_wrong_name(source.kind()) => Self::input("file-name", problem, mend),
-            StoreError::NotAFile(_) | StoreError::Outside(_) | StoreError::TooLong { .. } => {
-                Self::input("file-name", problem, mend)
-            }
+            StoreError::ListTooLong(_)
+            | StoreError::NotAFile(_)
+            | StoreError::Outside(_)
+            | StoreError::TooLong { .. } => Self::input("file-name", problem, mend),
             StoreError::Completed(_)
             | StoreError::HoldsSite(_)
             | StoreError::LedgerLost(_)

@@ -9,6 +9,7 @@ mod failure;
 mod github;
 mod golden;
 mod host;
+mod import;
 mod init;
 mod issuing;
 mod make;
@@ -83,6 +84,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command) -> Result<Rep
         Command::Server(server) => server::obey(env, site, server),
         Command::User(UserCommand::Add(add)) => user::add(env, site, add),
         Command::User(UserCommand::List(list)) => people::list(env, site, list),
+        Command::User(UserCommand::Import(import)) => import::import(env, site, import),
         Command::User(UserCommand::Passwd(passwd)) => user::passwd(env, site, passwd),
         Command::User(UserCommand::Renew(args)) => renew::renew(env, site, args),
         Command::User(UserCommand::Revoke(args)) => revoke::revoke(env, site, args),

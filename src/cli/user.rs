@@ -104,25 +104,9 @@ fn check(
     senders: &[MailAddress],
 ) -> Result<(), Failure> {
     for (address, whose) in std::iter::once((address, "user")).chain(senders.iter().map(|sender| (sender, "sender"))) {
-        if !site.has_domain(&address.domain()) {
-            let domain = address.domain();
-            let near = did_you_mean(domain.as_str(), site.domains.iter().map(|domain| domain.name.as_str()));
-            let help = near.map_or_else(
-                || format!("declare the domain in postseal.toml: [[domain]] with name = \"{domain}\""),
-                |name| format!("did you mean `{}@{name}`?", address.local_part()),
-            );
-            return Err(Failure::input(
-                "user-domain-unknown",
-                format!("{whose} `{address}` belongs to no domain of this site"),
-                help,
-            ));
-        }
+        check_domain(site, address, whose)?;
     }
-    refuse_tag(address)?;
-    if site.aliases.iter().any(|alias| alias.address == *address) {
-        let help = "take it out of [aliases] in postseal.toml, or choose another address";
-        return Err(Failure::input("user-is-alias", format!("`{address}` is an alias"), help));
-    }
+    check_mailbox(site, address)?;
     if let Some(taken) = current(inventory, address).find(|certificate| certificate.device == *device) {
         let word = shell_word(address.as_str());
         let help = format!(
@@ -130,6 +114,32 @@ fn check(
         );
         let message = format!("`{address}` has a certificate for `{device}` until {}", day(taken.not_after));
         return Err(Failure::input("device-taken", message, help));
+    }
+    Ok(())
+}
+
+fn check_domain(site: &Site, address: &MailAddress, whose: &str) -> Result<(), Failure> {
+    let domain = address.domain();
+    if site.has_domain(&domain) {
+        return Ok(());
+    }
+    let near = did_you_mean(domain.as_str(), site.domains.iter().map(|domain| domain.name.as_str()));
+    let help = near.map_or_else(
+        || format!("declare the domain in postseal.toml: [[domain]] with name = \"{domain}\""),
+        |name| format!("did you mean `{}@{name}`?", address.local_part()),
+    );
+    let message = format!("{whose} `{address}` belongs to no domain of this site");
+    Err(Failure::input("user-domain-unknown", message, help))
+}
+
+/// Refuses an address that can be no user's on this site.
+pub(super) fn check_mailbox(site: &Site, address: &MailAddress) -> Result<(), Failure> {
+    check_domain(site, address, "user")?;
+    refuse_tag(address)?;
+    // Sorted, for a list of users asks thousands of times.
+    if site.aliases.binary_search_by(|alias| alias.address.cmp(address)).is_ok() {
+        let help = "take it out of [aliases] in postseal.toml, or choose another address";
+        return Err(Failure::input("user-is-alias", format!("`{address}` is an alias"), help));
     }
     Ok(())
 }

@@ -53,6 +53,9 @@ pub enum StoreError {
         "postseal.lock names {0}, which the ledger does not know: the ledger is older; bring the newest state/ back from a backup, or, if what the lock says never was, remove it and run: postseal render"
     )]
     LedgerOld(String),
+    /// A list of users is longer than any.
+    #[error("`{0}` is longer than 64 MiB; name a list of users, or divide it")]
+    ListTooLong(Utf8PathBuf),
     /// There is no site here, or only the committed part of one.
     #[error(
         "`{0}` does not exist; go to the site's directory or name it with --site, or make a site: postseal init DOMAIN"
@@ -162,7 +165,7 @@ pub fn write_new(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), StoreEr
 }
 
 /// A file under a name that nothing refers to, removed when dropped.
-struct Temporary {
+pub(super) struct Temporary {
     path: Utf8PathBuf,
 }
 
@@ -184,6 +187,27 @@ impl Temporary {
                 result => return result.map(|file| (Self { path }, file)),
             }
         }
+    }
+
+    /// Opens a file that takes the place of another when it is whole, in a directory that no later run may sweep: it has one
+    /// name, and what a killed run left under it is replaced.
+    pub(super) fn beside(path: &Utf8Path, mode: u32) -> Result<(Self, File), StoreError> {
+        let name = format!("{PREFIX}{}{SUFFIX}", path.file_name().unwrap_or_default());
+        let temporary = parent(path).join(name);
+        remove_file(&temporary)?;
+        let doing = while_doing("write", path);
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).map_err(&doing)?;
+        file.set_permissions(fs::Permissions::from_mode(mode)).map_err(&doing)?;
+        Ok((Self { path: temporary }, file))
+    }
+
+    /// Puts the file, which is whole now, in its place.
+    pub(super) fn settle(self, file: &File, path: &Utf8Path) -> Result<(), StoreError> {
+        let doing = while_doing("write", path);
+        file.sync_all().map_err(&doing)?;
+        fs::rename(&self.path, path).map_err(&doing)?;
+        self.keep();
+        sync_directory(parent(path))
     }
 
     fn keep(self) {
@@ -434,6 +458,37 @@ pub fn read_given(path: &Utf8Path, most: usize) -> Result<Option<Secret>, StoreE
     }
     Ok(Some(secret))
 }
+
+/// Returns what a list of users holds, which may be passwords too, or none if it is missing; a pipe is as good as a file.
+pub fn read_given_list(path: &Utf8Path) -> Result<Option<Secret>, StoreError> {
+    let doing = while_doing("read", path);
+    let file = match File::open(path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(&doing)?,
+    };
+    // In parts, for a buffer that grows leaves copies behind, and nobody knows how long a pipe is.
+    let (mut parts, mut length) = (Vec::new(), 0);
+    loop {
+        let mut part = Vec::with_capacity(LIST_PART + 1);
+        (&file).take(LIST_PART as u64).read_to_end(&mut part).map_err(&doing)?;
+        let part = Secret::new(part);
+        length += part.expose().len();
+        if part.expose().is_empty() {
+            break;
+        }
+        if length > LIST_LIMIT {
+            return Err(StoreError::ListTooLong(path.to_owned()));
+        }
+        parts.push(part);
+    }
+    let mut whole = Vec::with_capacity(length);
+    parts.iter().for_each(|part| whole.extend_from_slice(part.expose()));
+    Ok(Some(Secret::new(whole)))
+}
+
+/// In octets: lines for some hundred thousand users.
+const LIST_LIMIT: usize = 64 << 20;
+const LIST_PART: usize = 256 << 10;
 
 /// In octets.
 const GIVEN_SECRET_LIMIT: usize = 4096;

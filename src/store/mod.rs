@@ -3,6 +3,7 @@
 //! Order keeps it safe: files first, under names that nothing refers to yet; the ledger's commit last; `postseal.lock` and
 //! `out/` are derived and made anew by the next command. Time and randomness are given to this module.
 
+mod archive;
 pub mod files;
 mod guard;
 mod incoming;
@@ -26,6 +27,7 @@ use crate::names::Digest;
 use crate::secret::Secret;
 use crate::tree::{Class, Content, Entry, Resolve, Stored, Tree};
 
+pub use self::archive::Archive;
 use self::files::Depth;
 pub use self::files::StoreError;
 use self::guard::SiteLock;

@@ -33,7 +33,7 @@ with warnings.catch_warnings():
 # What changes something on the disk, or tells somebody something.
 CHANGING = (
     "chmod,fallocate,fchmod,fchmodat,fdatasync,fsync,ftruncate,link,linkat,mkdir,mkdirat,openat,pwrite64,rename,renameat,"
-    "renameat2,rmdir,symlink,symlinkat,truncate,unlink,unlinkat,write,writev"
+    "renameat2,rmdir,symlink,symlinkat,syncfs,truncate,unlink,unlinkat,write,writev"
 )
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}

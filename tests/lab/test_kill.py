@@ -71,6 +71,10 @@ def back_to_pinned(site: Path) -> None:
     one_ca(site)
     settings = site / "postseal.toml"
     settings.write_text(settings.read_text().replace('clients.trust = "ca"', 'clients.trust = "pinned"'))
+def a_list(site: Path) -> None:
+    """Bob has what he needs, Carol and Dave have nothing."""
+    lines = ["address,device,password", "bob@example.com,default,", "carol@example.com,,correct horse", "dave@example.com,phone,"]
+    (site.parent / "users.csv").write_text("\n".join(lines))
 
 
 def no_site(site: Path) -> None:
@@ -97,7 +101,9 @@ class Command:
     sparse: int = 1
 
     def on(self, site: Path) -> list[str]:
-        return [*self.arguments.replace("ROOT", str(site.parent / "root")).split(), "--site", str(site)]
+        beside = {"ROOT": "root", "LIST": "users.csv", "ARCHIVE": "users.tar"}
+        words = [str(site.parent / beside[word]) if word in beside else word for word in self.arguments.split()]
+        return [*words, "--site", str(site)]
 
     @property
     def makes_a_site(self) -> bool:
@@ -113,6 +119,7 @@ COMMANDS = [
     Command("user-add", "user add carol@example.com --apple --sender sales@example.com"),
     Command("user-add-device", "user add bob@example.com --device phone"),
     Command("user-passwd", "user passwd bob@example.com"),
+    Command("user-import", "user import LIST --archive ARCHIVE --with-passwords", a_list),
     Command("user-remove", "user remove bob@example.com"),
     Command("user-renew", "user renew bob@example.com --overlap 7d"),
     Command("user-renew-same-key", "user renew --all --same-key"),
@@ -172,6 +179,8 @@ def fresh(prepared: Path, name: str) -> Path:
     around.mkdir()
     # What `apply` fills.
     (around / "root").mkdir()
+    if (prepared.parent / "users.csv").exists():
+        shutil.copy(prepared.parent / "users.csv", around)
     site = around / "site"
     return copy(prepared, site) if prepared.exists() else site
 
@@ -254,13 +263,19 @@ def assert_done(command: Command, site: Path) -> None:
     """After the command was repeated, what it is for is there once."""
     records = Records.read(site)
     expected = {"alice@example.com", "bob@example.com"}
-    if command.name == "user-add":
+    if command.name in ("user-add", "user-import"):
         expected.add("carol@example.com")
     if command.name.startswith("user-remove"):
+    if command.name == "user-import":
+        expected.add("dave@example.com")
+        assert (site.parent / "users.tar").stat().st_mode & 0o777 == 0o600
+    serials = [whose for kind, _, _, *whose in records.certificates.values() if kind == "client"]
+    assert len(serials) == len({tuple(whose) for whose in serials}), "issued twice"
+    if command.name == "user-remove":
         expected.discard("bob@example.com")
     assert records.accounts.keys() == expected
     phones = [whose for *_, status, _, whose in records.certificates.values() if whose == "phone" and status == "live"]
-    assert len(phones) == (command.name == "user-add-device")
+    assert len(phones) == (command.name in ("user-add-device", "user-import"))
     if command.name == "apply":
         planned = run(["plan", "--root", str(site.parent / "root"), "--site", str(site)])
         assert planned.code == 0, planned
@@ -300,7 +315,9 @@ def in_own_mounts(script: str, *arguments: str) -> Done:
 @pytest.mark.parametrize("room", [0, 1, 3, 8, 16, 31, 60, 99] if FULL else [0, 31])
 def test_the_disk_is_really_full(command: Command, room: int, base: Path, prepared: Path) -> None:
     site = fresh(prepared, "full")
-    arguments = command.arguments.replace("ROOT", "/mnt/root")
+    if (site.parent / "users.csv").exists():
+        shutil.copy(site.parent / "users.csv", "/mnt")
+    arguments = " ".join(command.on(Path("/mnt/site"))[:-2])
     stopped = in_own_mounts(FULL_DISK, str(site), str(room * 4096), str(PROGRAM), arguments)
     assert stopped.code in (3, *command.fine), stopped
     assert stopped.code in command.fine or stopped.says_how, stopped

@@ -17,6 +17,13 @@ from lab.memory import found_in, memory_at_the_end, secrets_of
 
 CHOSEN = "correct horse battery"
 
+LIST = f"""address,name,device,password
+dora@example.com,Dora,phone,
+emil@example.com,"Emil, E",,"{CHOSEN}"
+bob@example.com,Bob,tablet,
+emil@example.com,Emil,My Phone,{CHOSEN}
+"""
+
 # Everything that the program does, in this order on one site; `{own}` is a directory of the administrator's.
 COMMANDS = [
     "init example.com --user alice@example.com",
@@ -24,6 +31,7 @@ COMMANDS = [
     "user add bob@example.com --apple",
     "user add carol@example.com --key rsa2048 --password-file {own}/password",
     "user passwd bob@example.com",
+    "user import {own}/users.csv --archive {own}/users.tar --with-passwords",
     "ca show",
     "dkim list",
     "dns",
@@ -87,6 +95,7 @@ def story() -> Iterator[Story]:
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as directory:
         own = Path(directory)
         (own / "password").write_text(CHOSEN)
+        (own / "users.csv").write_text(LIST)
         (own / "root").mkdir()
         story = Story(own / "site")
         for number, command in enumerate(COMMANDS):
@@ -147,6 +156,7 @@ ONE_CA = [
     [
         "user add dave@example.com --apple",
         "user add dave@example.com --key rsa2048 --password-file {own}/password",
+        "user import {own}/users.csv --archive {own}/users.tar --with-passwords",
         "user passwd alice@example.com",
         "user remove alice@example.com",
         "user renew alice@example.com --apple",
@@ -169,6 +179,7 @@ def test_in_memory_no_secret_outlives_its_use(command: str, story: Story) -> Non
     with tempfile.TemporaryDirectory(dir=story.site.parent) as directory:
         own = Path(directory)
         (own / "password").write_text(CHOSEN)
+        (own / "users.csv").write_text(LIST.replace("My Phone", "phone"))
         (own / "root").mkdir()
         site = own / "site"
         secrets = {"a chosen password": CHOSEN.encode()}

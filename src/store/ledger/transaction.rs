@@ -323,11 +323,11 @@ impl<'a> Transaction<'a> {
 
     /// Records an account, or one that was removed anew.
     pub fn add_user(&mut self, address: &MailAddress, since: OffsetDateTime) -> Result<(), LedgerError> {
-        let added = self.sql.execute(
+        let mut add = self.sql.prepare_cached(
             "INSERT INTO account (address, since) VALUES (?1, ?2)
              ON CONFLICT (address) DO UPDATE SET since = ?2, removed_at = NULL WHERE removed_at IS NOT NULL",
-            params![address.as_str(), since.unix_timestamp()],
         )?;
+        let added = add.execute(params![address.as_str(), since.unix_timestamp()])?;
         if added == 0 { Err(LedgerError::AlreadyExists { what: format!("the account `{address}`") }) } else { Ok(()) }
     }
 
@@ -342,10 +342,10 @@ impl<'a> Transaction<'a> {
     }
 
     fn change_password(&mut self, address: &MailAddress, hash: Option<&str>) -> Result<(), LedgerError> {
-        let changed = self.sql.execute(
-            "UPDATE account SET password_hash = ?2 WHERE address = ?1 AND removed_at IS NULL",
-            params![address.as_str(), hash],
-        )?;
+        let mut change = self
+            .sql
+            .prepare_cached("UPDATE account SET password_hash = ?2 WHERE address = ?1 AND removed_at IS NULL")?;
+        let changed = change.execute(params![address.as_str(), hash])?;
         one(changed, || format!("the account `{address}`"))
     }
 
@@ -379,7 +379,7 @@ impl<'a> Transaction<'a> {
 
     fn require_account(&self, address: &MailAddress) -> Result<(), LedgerError> {
         let query = "SELECT 1 FROM account WHERE address = ?1 AND removed_at IS NULL";
-        let found = self.sql.query_row(query, [address.as_str()], |_| Ok(())).optional()?;
+        let found = self.sql.prepare_cached(query)?.query_row([address.as_str()], |_| Ok(())).optional()?;
         found.ok_or_else(|| LedgerError::NotFound { what: format!("the account `{address}`") })
     }
 
@@ -446,10 +446,9 @@ impl<'a> Transaction<'a> {
         subject: &str,
         detail: &serde_json::Value,
     ) -> Result<(), LedgerError> {
-        self.sql.execute(
-            "INSERT INTO event (at, what, subject, detail) VALUES (?1, ?2, ?3, ?4)",
-            params![at.unix_timestamp(), what, subject, detail.to_string()],
-        )?;
+        self.sql
+            .prepare_cached("INSERT INTO event (at, what, subject, detail) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![at.unix_timestamp(), what, subject, detail.to_string()])?;
         Ok(())
     }
 }
