@@ -5,6 +5,7 @@ use camino::Utf8Path;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
+use crate::cli::args::days;
 use crate::cli::failure::Failure;
 use crate::cli::make::{self, ClientKey, ClientOrder, Issuer, SharedIssuer, SiteCa};
 use crate::cli::report::{Report, columns};
@@ -23,7 +24,7 @@ use crate::pki::profile::{BACKDATED, Scope};
 use crate::secret::Secret;
 use crate::site::{Site, Trust};
 use crate::store::ledger::{AuthorityKey, NewCertificate, NewClient, RecordedIssuingCa, Transaction};
-use crate::store::{Store, Writer, bundle_names, chain_name};
+use crate::store::{Store, Writer, bundle_names};
 
 /// `ca renew`, with `--clients` and without
 #[derive(Debug, clap::Args)]
@@ -61,12 +62,6 @@ pub(super) struct ShowCrl {
     pub(super) ca_passphrase_file: Option<camino::Utf8PathBuf>,
 }
 
-/// Reads a number of days such as `30d`.
-fn days(text: &str) -> Result<u16, String> {
-    let number = text.strip_suffix('d').and_then(|number| number.parse().ok());
-    number.filter(|days| (1..=365).contains(days)).ok_or_else(|| "write 1d to 365d".to_owned())
-}
-
 /// When a CRL is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
@@ -91,10 +86,11 @@ pub(super) fn provide(
         return Ok(());
     }
     let passphrase = passphrase_of(env, store, ca, file)?;
-    ca.issuer = Issuer::Shared(match store.ledger().issuing_ca()? {
+    let shared = match store.ledger().issuing_ca()? {
         Some(recorded) => open(store, &recorded, &passphrase)?,
         None => first(env, site, store, ca, &passphrase)?,
-    });
+    };
+    ca.issuer = Issuer::Shared(Box::new(shared));
     // The keys are at hand: a CRL that nobody renews shuts everybody out.
     refresh(env, store, Due::IfHalfGone, |_| Ok(passphrase.clone())).map(|_| ())
 }
@@ -366,30 +362,38 @@ pub(super) fn renew(env: &dyn Env, site: Option<&Utf8Path>, args: &Renew) -> Res
     let mut ca = make::open_site_ca(env, &store, file)?;
     let passphrase = passphrase_of(env, &store, &ca, file)?;
     let now = env.now();
+    let at_once = args.now || args.overlap == 0;
     let renewal = Renewal {
         old: store.ledger().issuing_ca()?.map(|old| old.serial),
-        retires_at: if args.now { now } else { now + Duration::days(i64::from(args.overlap)) },
-        at_once: args.now,
+        retires_at: if at_once { now } else { now + Duration::days(i64::from(args.overlap)) },
+        at_once,
         now,
     };
     let new = NewIssuer::make(env, &wanted.site, &store, &ca, &passphrase, now)?;
-    ca.issuer = Issuer::Shared(new.shared.clone());
+    ca.issuer = Issuer::Shared(Box::new(new.shared.clone()));
     let inventory = store.inventory()?;
     let (again, gone): (Vec<_>, Vec<_>) =
-        renewal.current(&inventory).partition(|certificate| wanted.site.has_domain(&certificate.address.domain()));
+        Renewal::current(&inventory).partition(|certificate| wanted.site.has_domain(&certificate.address.domain()));
     let mut clients = Vec::new();
     for certificate in &again {
         let client = anew(env, &ca, &store, certificate)?;
         store.incoming().put(client.serial(), &client.handout)?;
         // What is secret in it lies in its file now.
-        clients.push((certificate.serial, client.recorded, client.whose));
+        clients.push(Anew { old: certificate, recorded: client.recorded, whose: client.whose });
     }
     store.transact(|ledger| renewal.record(ledger, &new, &clients))?;
     let done = format!("a new issuing CA and {} are recorded", count(clients.len(), "certificate"));
-    let settled = clients.iter().try_for_each(|(_, recorded, _)| store.settle_handout(&recorded.serial));
+    let settled = clients.iter().try_for_each(|one| store.settle_handout(&one.recorded.serial));
     settled.map_err(|error| Failure::from(error).after(&done))?;
     session::refresh(&wanted, &store).map_err(|failure| failure.after(&done))?;
     Ok(renewed(&wanted, &store, &renewal, &clients, &gone).done(done))
+}
+
+/// A certificate that takes the place of another.
+struct Anew<'a> {
+    old: &'a ClientCertificate,
+    recorded: NewCertificate,
+    whose: NewClient,
 }
 
 /// What `ca renew --clients` replaces, and until when that is admitted.
@@ -402,27 +406,25 @@ struct Renewal {
 
 impl Renewal {
     /// Returns the newest certificate of each device, of those that issuing CAs for all clients issued.
-    fn current<'a>(&self, inventory: &'a Inventory) -> impl Iterator<Item = &'a ClientCertificate> {
+    fn current(inventory: &Inventory) -> impl Iterator<Item = &ClientCertificate> {
         let shared = |certificate: &&ClientCertificate| certificate.issuer.is_some();
         let newest = |certificate: &&ClientCertificate| certificate.is_live() && certificate.is_current();
         inventory.client_certificates.iter().filter(shared).filter(newest)
     }
 
-    fn record(
-        &self,
-        ledger: &mut Transaction<'_>,
-        new: &NewIssuer,
-        clients: &[(Serial, NewCertificate, NewClient)],
-    ) -> Result<(), Failure> {
+    fn record(&self, ledger: &mut Transaction<'_>, new: &NewIssuer, clients: &[Anew<'_>]) -> Result<(), Failure> {
         if let Some(old) = &self.old {
             ledger.supersede_certificate(old, &new.shared.serial, self.retires_at)?;
         }
         new.record(ledger, self.now)?;
-        for (old, recorded, whose) in clients {
-            ledger.supersede_certificate(old, &recorded.serial, self.retires_at)?;
+        for Anew { old, recorded, whose } in clients {
+            ledger.supersede_certificate(&old.serial, &recorded.serial, self.retires_at)?;
             ledger.add_client_certificate(recorded, whose)?;
-            let detail =
-                json!({ "device": whose.device, "serial": recorded.serial.to_string(), "replaces": old.to_string() });
+            if old.theirs {
+                ledger.mark_theirs(&recorded.serial)?;
+            }
+            let (serial, replaces) = (recorded.serial.to_string(), old.serial.to_string());
+            let detail = json!({ "device": whose.device, "serial": serial, "replaces": replaces });
             ledger.record_event(self.now, "client-certificate-renewed", whose.address.as_str(), &detail)?;
         }
         if self.at_once {
@@ -454,14 +456,12 @@ fn revoke_with_clients(ledger: &mut Transaction<'_>, ca: &Serial, now: OffsetDat
 fn anew(env: &dyn Env, ca: &SiteCa, store: &Store, old: &ClientCertificate) -> Result<make::Client, Failure> {
     let pem = store.ledger().client_pem(&old.serial)?.certificate;
     let public = PublicKey::from_spki(&Certificate::from_pem(&pem)?.facts().spki)?;
-    let handout = store.handout_path(&old.address, &old.device);
-    let has = |name: &str| crate::store::files::exists(&handout.join(name));
     let [_, apple] = bundle_names(&old.address);
-    let theirs = has(&chain_name(&old.address))?;
-    let key = if theirs { ClientKey::Theirs(public) } else { ClientKey::New(public.kind()) };
+    let apple = crate::store::files::exists(&store.handout_path(&old.address, &old.device).join(apple))?;
+    let key = if old.theirs { ClientKey::Theirs(public) } else { ClientKey::New(public.kind()) };
     let lifetime = (old.not_after - old.not_before - BACKDATED).whole_days();
     let days = u16::try_from(lifetime).unwrap_or(1).max(1);
-    let order = ClientOrder { address: &old.address, device: &old.device, key, days, apple: has(&apple)? };
+    let order = ClientOrder { address: &old.address, device: &old.device, key, days, apple };
     make::client(env, ca, &order)
 }
 
@@ -469,10 +469,10 @@ fn renewed(
     wanted: &Wanted,
     store: &Writer,
     renewal: &Renewal,
-    clients: &[(Serial, NewCertificate, NewClient)],
+    clients: &[Anew<'_>],
     gone: &[&ClientCertificate],
 ) -> Report {
-    let row = |(_, recorded, whose): &(Serial, NewCertificate, NewClient)| {
+    let row = |Anew { recorded, whose, .. }: &Anew<'_>| {
         let handout = store.handout_path(&whose.address, &whose.device);
         vec![whose.address.to_string(), format!("until {}", day(recorded.not_after)), format!("give them {handout}/")]
     };
@@ -489,12 +489,12 @@ fn renewed(
         text.push_str(&format!("the old certificates are admitted until {}\n", day(renewal.retires_at)));
         text.push_str(&how_to_activate(wanted, store, "the new certificates are admitted"));
     }
-    let made = clients.iter().map(|(old, recorded, whose)| {
+    let made = clients.iter().map(|Anew { old, recorded, whose }| {
         json!({
             "address": whose.address,
             "device": whose.device,
             "serial": recorded.serial.to_string(),
-            "replaces": old.to_string(),
+            "replaces": old.serial.to_string(),
             "handout": store.handout_path(&whose.address, &whose.device).as_str(),
         })
     });
@@ -540,6 +540,8 @@ pub(super) fn retire(env: &dyn Env, site: Option<&Utf8Path>, args: &Retire) -> R
         Ok::<_, Failure>(revoked)
     })?;
     let done = "the issuing CA is retired in the ledger";
+    let forgotten = dependent.iter().try_for_each(|lost| store.forget_device(&lost.address, &lost.device));
+    forgotten.map_err(|error| Failure::from(error).after(done))?;
     session::refresh(&wanted, &store).map_err(|failure| failure.after(done))?;
     let retired = count(candidates.len(), "issuing CA");
     let mut text = format!("retired {retired}, and revoked {} under it\n", count(revoked, "certificate"));
@@ -555,17 +557,4 @@ pub(super) fn retire(env: &dyn Env, site: Option<&Utf8Path>, args: &Retire) -> R
 
 fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_overlap_is_written_in_days() {
-        assert_eq!((days("30d"), days("1d"), days("365d")), (Ok(30), Ok(1), Ok(365)));
-        for wrong in ["", "d", "0d", "366d", "30", "-1d", "30h", "99999999999d"] {
-            assert!(days(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -37,7 +37,7 @@ pub(super) enum Issuer {
     /// A CA of each certificate's own, with or without its empty CRL.
     Own(EmptyCrl),
     /// The one for all.
-    Shared(SharedIssuer),
+    Shared(Box<SharedIssuer>),
 }
 
 /// The issuing CA for all clients, opened.

@@ -12,7 +12,7 @@ use crate::cli::make::{self, ClientKey, ClientOrder, SiteCa};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
 use crate::cli::show::day;
-use crate::cli::user::{certificates, current, how_to_activate, known, trust_list_long, twins};
+use crate::cli::user::{List, certificates, current, how_to_activate, known, trust_list_long, twins};
 use crate::diag::did_you_mean;
 use crate::env::Env;
 use crate::inventory::{CertificateStatus, ClientCertificate, Inventory, Reason};
@@ -96,10 +96,12 @@ pub(super) fn renew(env: &dyn Env, site: Option<&Utf8Path>, args: &Renew) -> Res
         }
     }
     let done = format!("{} renewed and recorded", certificates(renewed.len()));
-    session::refresh(&wanted, &store).map_err(|failure| failure.after(&done))?;
-    let listed = twins(&store.inventory()?);
-    let report = report(&wanted, &store, &renewed).done(done);
-    Ok(report.warn(trust_list_long(listed).as_slice()))
+    // Without an overlap the old ones belong on the CRL.
+    let crl = issuing::refresh_crl(env, &mut store, file, issuing::Due::IfHalfGone);
+    crl.and_then(|_| session::refresh(&wanted, &store)).map_err(|failure| failure.after(&done))?;
+    let now = store.inventory()?;
+    let report = report(&wanted, &store, &renewed, List::between(&inventory, &now)).done(done);
+    Ok(report.warn(trust_list_long(twins(&now)).as_slice()))
 }
 
 /// Returns the certificates that the arguments name: each its device's newest, and live.
@@ -218,7 +220,7 @@ fn key_of(store: &Writer, serial: &Serial) -> Result<PublicKey, Failure> {
     Ok(PublicKey::from_spki(&certificate.facts().spki)?)
 }
 
-fn report(wanted: &Wanted, store: &Writer, renewed: &[Renewed]) -> Report {
+fn report(wanted: &Wanted, store: &Writer, renewed: &[Renewed], list: List) -> Report {
     let mut text = String::new();
     if let [one] = renewed {
         let Renewed { address, device, not_after, .. } = one;
@@ -250,7 +252,10 @@ fn report(wanted: &Wanted, store: &Writer, renewed: &[Renewed]) -> Report {
         let (handouts, passwords) = (session::shown(store, "handout"), session::shown(store, "state/passwords"));
         text.push_str(&format!("give them what is in {handouts}/ADDRESS/DEVICE/; the passwords lie in {passwords}/\n"));
     }
-    text.push_str(&how_to_activate(wanted, store, "the new certificates are admitted"));
+    text.push_str(&match list {
+        List::Changed => how_to_activate(wanted, store, "the new certificates are admitted"),
+        List::Same => "the new certificates are admitted already\n".to_owned(),
+    });
     let json = renewed.iter().map(|one| {
         json!({
             "address": one.address,

@@ -46,7 +46,7 @@ pub(super) struct Revoke {
     /// Which host of the site this is, for --now [default: the only one]
     #[arg(long, value_name = "NAME", requires = "now")]
     host: Option<HostName>,
-    /// The file that holds the CA's passphrase, which a CRL needs [default: state/ca.passphrase, or ask]
+    /// The file that holds the CA's passphrase, for the CRL (trust = "ca") [default: state/ca.passphrase, or ask]
     #[arg(long, value_name = "FILE")]
     ca_passphrase_file: Option<camino::Utf8PathBuf>,
 }
@@ -105,11 +105,7 @@ pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> R
         Ok(wanted)
     };
     let wanted = follow(&store).map_err(|failure| failure.after(&done))?;
-    let mut report = report(env, &store, args, &chosen, password.is_some())?.warn(&wanted.warnings);
-    report = report.warn(issuing::still_admitted(&store.inventory()?, env.now()).as_slice());
-    if let Some(why) = &hindrance {
-        report = issuing::behind(report, why);
-    }
+    let mut report = report(env, &wanted, &store, args, &chosen, password.is_some())?.warn(&wanted.warnings);
     if args.now {
         let proved = shut_now(env, args, &wanted, &mut store, &chosen).map_err(|failure| failure.after(&done))?;
         report.text.push_str(&proved.text);
@@ -117,7 +113,7 @@ pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> R
             json.insert("now".to_owned(), proved.json);
         }
         report = report.warn(&proved.warnings);
-        report.exit_code = report.exit_code.max(proved.exit_code);
+        report.exit_code = proved.exit_code;
     } else {
         if password.is_some() {
             let kick = format!("doveadm kick {}", shell_word(address.as_str()));
@@ -125,15 +121,15 @@ pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> R
                 "to shut the account at once, install `credentials` and run: smtpctl update table credentials; {kick}\n"
             ));
         }
-        let shared = chosen.iter().filter(|certificate| certificate.issuer.is_some()).count();
-        if shared == 0 || shared < chosen.len() {
+        if chosen.is_empty() || chosen.iter().any(|certificate| certificate.issuer.is_none()) {
             report.text.push_str(&how_to_activate(&wanted, &store, "the certificates are refused"));
         }
-        if shared > 0 {
-            report.text.push_str(&issuing::how_to_tell(&wanted, &store));
-        }
     }
-    Ok(report.done(done))
+    let report = report.done(done);
+    Ok(match hindrance {
+        Some(why) => issuing::behind(report, &why),
+        None => report,
+    })
 }
 
 /// Refuses what `--now` cannot do, before anything is changed.
@@ -204,6 +200,7 @@ fn record(
 
 fn report(
     env: &dyn Env,
+    wanted: &Wanted,
     store: &Writer,
     args: &Revoke,
     chosen: &[&ClientCertificate],
@@ -242,13 +239,16 @@ fn report(
             _ => format!("still admitted: {address} for `{device}`, until {end}\n"),
         });
     }
+    if chosen.iter().any(|certificate| certificate.issuer.is_some()) {
+        text.push_str(&issuing::how_to_tell(wanted, store));
+    }
     let json = json!({
         "address": address,
         "revoked": chosen.iter().map(|certificate| certificate.serial.to_string()).collect::<Vec<_>>(),
         "password_file": password_is_new.then(|| place.as_str()),
         "left": left.iter().map(|certificate| certificate_json(certificate, now)).collect::<Vec<_>>(),
     });
-    Ok(Report::fine(text, json))
+    Ok(Report::fine(text, json).warn(issuing::still_admitted(&inventory, now).as_slice()))
 }
 
 /// What `--now` did and found.
@@ -348,19 +348,15 @@ fn prove(
             match (ask(env, &listener, store, &certificate.serial, &mut patience)?, is_revoked) {
                 (Door::Shut(alert), true) => proofs.push(format!("{place} refuses {whose} ({alert})")),
                 (Door::Open, false) => proofs.push(format!("{place} admits {whose}, which is live")),
-                // By the CA for all it is admitted for good: OpenSMTPD reads no CRL.
-                (Door::Open, true) if certificate.issuer.is_some() => findings.push(Diagnostic::error(
-                    "door-open",
-                    format!("{place} still admits {whose}"),
-                    "OpenSMTPD reads no CRL; issue all others anew: postseal ca renew --clients --now",
-                )),
                 (Door::Open, true) => findings.push(Diagnostic::error(
                     "door-open",
                     format!("{place} still admits {whose}"),
-                    format!(
-                        "look whether smtpd.conf reads clients.pem, then: {}",
-                        here.platform.layout().restart_smtpd
-                    ),
+                    if certificate.issuer.is_some() {
+                        "OpenSMTPD reads no CRL: postseal ca renew --clients --now".to_owned()
+                    } else {
+                        let restart = here.platform.layout().restart_smtpd;
+                        format!("look whether smtpd.conf reads clients.pem, then: {restart}")
+                    },
                 )),
                 (Door::Shut(alert), false) => findings.push(Diagnostic::error(
                     "door-unclear",

@@ -63,18 +63,25 @@ pub(super) fn add(env: &dyn Env, site: Option<&Utf8Path>, args: &UserAdd) -> Res
     let done = format!("the certificate of {address} for `{device}` is recorded");
     session::refresh(&wanted, &store).map_err(|failure| failure.after(&done))?;
     let now = store.inventory()?;
-    let list = if now.trust_list == inventory.trust_list { List::Same } else { List::Longer };
+    let list = List::between(&inventory, &now);
     let report = add_report(env, &wanted, &store, &new.order, &added, list).done(done);
     Ok(report.warn(trust_list_long(twins(&now)).as_slice()))
 }
 
-/// Whether a new certificate changed whom the daemons trust.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum List {
-    /// It has a twin of its own.
-    Longer,
-    /// Its issuing CA is trusted already.
+/// Whether new certificates changed whom the daemons trust.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum List {
+    /// There is another twin.
+    Changed,
+    /// Their issuing CA is trusted already.
     Same,
+}
+
+impl List {
+    /// Compares what was with what is.
+    pub(super) fn between(before: &Inventory, now: &Inventory) -> Self {
+        if before.trust_list == now.trust_list { Self::Same } else { Self::Changed }
+    }
 }
 
 /// Returns how many twins are on the trust list.
@@ -275,7 +282,7 @@ fn add_report(
         text.push_str(&format!("  {line}\n"));
     }
     match (list, added.is_new) {
-        (List::Longer, _) => text.push_str(&how_to_activate(wanted, store, "the certificate is admitted")),
+        (List::Changed, _) => text.push_str(&how_to_activate(wanted, store, "the certificate is admitted")),
         (List::Same, false) => text.push_str("the certificate is admitted already: nothing is to be installed\n"),
         (List::Same, true) => {
             text.push_str(

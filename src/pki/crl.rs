@@ -244,8 +244,8 @@ mod tests {
             successor: None,
             issuer: Some(serial(1)),
             revocation: None,
-            theirs: false,
             handed_over: None,
+            theirs: false,
         }
     }
 
