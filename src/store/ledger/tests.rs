@@ -506,3 +506,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_nothing_can_be_rendered_without_stays_though_it_has_ended() {
+    let mut ledger = with_alice();
+    let host: HostName = "mail.example.com".parse().unwrap();
+    let key = Digest::of(b"key");
+    ledger
+        .transact(|tx| {
+            tx.add_site_ca(&certificate(8), &AuthorityKey::File(key))?;
+            tx.add_server_certificate(&certificate(9), &host, &key)
+        })
+        .unwrap();
+    assert_eq!(ledger.transact(|tx| tx.expire_certificates(LATER)).unwrap(), [serial(1)]);
+    assert_eq!(ledger.inventory().unwrap().server_certificates[0].serial, serial(9));
+    assert_eq!(ledger.site_ca().unwrap().unwrap().serial, serial(8));
+    let replaced = |tx: &mut Transaction<'_>| {
+        tx.supersede_certificate(&serial(9), &serial(10), LATER)?;
+        tx.add_server_certificate(&certificate(10), &host, &key)
+    };
+    ledger.transact(replaced).unwrap();
+    assert_eq!(ledger.transact(|tx| tx.expire_certificates(LATER)).unwrap(), [serial(9)]);
+}

@@ -203,11 +203,15 @@ impl<'a> Transaction<'a> {
         one(superseded, || format!("a live certificate with the serial `{serial}`"))
     }
 
-    /// Records the end of every certificate, of whatever kind, that ran out or whose overlap is over. Returns their serials.
+    /// Records the end of every certificate that ran out or whose overlap is over. Returns their serials. The site CA and a
+    /// host's newest server certificate stay until another takes their place: without them nothing could be rendered, and so
+    /// nobody be shut out any more.
     pub fn expire_certificates(&mut self, now: OffsetDateTime) -> Result<Vec<Serial>, LedgerError> {
         let mut expire = self.sql.prepare_cached(
             "UPDATE certificate SET status = 'expired'
-             WHERE status IN ('live', 'held') AND min(not_after, coalesce(retires_at, not_after)) <= ?1 RETURNING serial",
+             WHERE status IN ('live', 'held') AND min(not_after, coalesce(retires_at, not_after)) <= ?1
+               AND (kind NOT IN ('site_ca', 'server') OR superseded_by IS NOT NULL)
+             RETURNING serial",
         )?;
         let serials = expire.query_map([now.unix_timestamp()], |row| row.get::<_, String>(0))?;
         let mut serials: Vec<Serial> =
