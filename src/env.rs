@@ -21,6 +21,8 @@ pub struct Program<'a> {
     pub arguments: &'a [&'a str],
     /// User and group to run as, without supplementary groups.
     pub user: Option<(u32, u32)>,
+    /// What it reads from standard input.
+    pub input: &'a [u8],
 }
 
 /// How a program ended.
@@ -66,7 +68,7 @@ pub trait Env: Sync {
     /// Lets time pass, as while another postseal works.
     fn wait(&self, length: Duration);
 
-    /// Runs a program to its end, with an empty standard input and a plain environment; an error if it cannot be started.
+    /// Runs a program to its end, with a plain environment; an error if it cannot be started.
     fn run(&self, program: &Program<'_>) -> io::Result<Finished>;
 }
 
@@ -127,11 +129,21 @@ impl Env for System {
     fn run(&self, program: &Program<'_>) -> io::Result<Finished> {
         let mut command = Command::new(program.name);
         command.args(program.arguments).env_clear().envs([("PATH", SYSTEM_PATH), ("LC_ALL", "C")]);
-        command.stdin(Stdio::null()).current_dir("/");
+        command.stdin(if program.input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/");
         if let Some((user, group)) = program.user {
             command.uid(user).gid(group);
         }
-        let output = command.output()?;
+        let mut child = command.spawn()?;
+        let (input, pipe) = (program.input, child.stdin.take());
+        let output = std::thread::scope(|scope| {
+            // Beside the reading: a program that writes before it has read all would wait for us, and we for it.
+            scope.spawn(move || {
+                // A program may end before it has read all; its exit code tells whether that is well.
+                let _ = pipe.map(|mut pipe| pipe.write_all(input));
+            });
+            child.wait_with_output()
+        })?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (success, output, errors) = (output.status.success(), text(&output.stdout), text(&output.stderr));
         Ok(Finished { success, output, errors })

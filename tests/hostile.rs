@@ -62,6 +62,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("host.smtpd_conf", "'complete'"),
     ("host.submission_certificate.files.certificate", "'/etc/eleven'"),
     ("host.submission_certificate.files.key", "'/etc/twelve'"),
+    ("notify.before", "[30, 7]"),
+    ("notify.from", "'postmaster@thirteen.example'"),
+    ("notify.sendmail", "'/usr/sbin/fourteen'"),
 ];
 
 /// Tables of which each setting is one of several choices.
@@ -241,7 +244,7 @@ fn a_hostile_text_in_a_setting_is_refused_or_means_itself() {
         let hole = document(&setting);
         let good = example(&setting);
         let is_list = good.as_ref().is_some_and(Value::is_array);
-        let text = good.as_ref().map(|good| good.as_array().map_or(good, |list| &list[0]).as_str().unwrap());
+        let text = good.as_ref().and_then(|good| good.as_array().map_or(good, |list| &list[0]).as_str());
         let write = |value: &str| {
             let quoted = Value::String(value.to_owned()).to_string();
             hole.replace(&format!("\"{HOLE}\""), &if is_list { format!("[{quoted}]") } else { quoted })
@@ -495,6 +498,9 @@ fn assert_answered(answer: &Answer, of: &str) {
     }
 }
 
+/// Options that name a file to write: their values are tried below a directory of the test's, never as they are.
+const WRITTEN: [&str; 1] = ["--output"];
+
 /// Returns a command line with one value in question; whatever else it needs is good.
 fn command_line(command: &[String], takes: &[String], name: &str, value: &OsStr) -> Vec<OsString> {
     let mut line: Vec<OsString> = command.iter().map(OsString::from).collect();
@@ -534,6 +540,9 @@ fn a_hostile_argument_is_refused_and_nothing_written_or_taken() {
     let mut values: Vec<String> = texts().into_iter().filter(|text| text.len() < 100_000).collect();
     values.push("x".repeat(255));
     let (mut seen, mut all_taken) = (BTreeSet::new(), 0);
+    // So deep that no `..` leads out of it.
+    let written = guard.path().join("a/b/c/d/e");
+    fs::create_dir_all(&written).unwrap();
     for (command, takes) in judged() {
         for name in &takes {
             let good = ARGUMENTS.iter().find(|(known, _)| known == name).unwrap().1;
@@ -549,6 +558,8 @@ fn a_hostile_argument_is_refused_and_nothing_written_or_taken() {
             let (mut refused, mut taken) = (Vec::new(), 0);
             let before = snapshot(&site);
             for value in forms {
+                let value =
+                    if WRITTEN.contains(&name.as_str()) { format!("{}/{value}", written.display()) } else { value };
                 let line = command_line(&command, &takes, name, OsStr::new(&value));
                 let of = format!("{} {name} {}", command.join(" "), postseal::names::shown(&value));
                 let answer = postseal(&site, line.clone());

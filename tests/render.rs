@@ -59,6 +59,7 @@ fn site() -> Site {
         delivery: Delivery::Lmtp { socket: None },
         trust: Trust::Pinned,
         ca: Ca { name: "Example".to_owned(), key: KeyKind::P256 },
+        notify: None,
     }
 }
 

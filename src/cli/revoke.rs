@@ -302,7 +302,7 @@ fn shut_now(
 
 fn program<'a>(words: &'a [&'a str]) -> Program<'a> {
     let (name, arguments) = words.split_first().unwrap_or((&"", &[]));
-    Program { name, arguments, user: None }
+    Program { name, arguments, user: None, input: &[] }
 }
 
 /// Runs one of the platform's own commands.

@@ -48,6 +48,7 @@ macro_rules! templates {
 }
 
 static BUILTIN: &[(&str, &str)] = templates![
+    "mail/expiry.txt",
     "rspamd/local.d/arc.conf",
     "rspamd/local.d/dkim.conf",
     "rspamd/local.d/dkim_signing.conf",
@@ -80,6 +81,7 @@ pub fn builtin_templates() -> &'static [(&'static str, &'static str)] {
 pub fn render(site: &Site, inventory: &Inventory, overrides: &[(String, String)]) -> Result<Tree, RenderError> {
     refuse_alias_of_user(site, inventory)?;
     let templates = Templates::new(overrides)?;
+    templates.try_mail()?;
     let mut entries = Vec::new();
     for host in &site.hosts {
         let certificate = issued_certificate(inventory, host)?;
@@ -98,6 +100,38 @@ pub fn render(site: &Site, inventory: &Inventory, overrides: &[(String, String)]
         });
     }
     Ok(Tree::new(entries))
+}
+
+/// What the template of the mail to a user sees.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct ExpiryMail {
+    /// Whose certificate it is.
+    pub address: String,
+    /// On which device.
+    pub device: String,
+    /// The day on which it ends.
+    pub day: String,
+    /// How long it is until then.
+    pub left: String,
+    /// Who the mail comes from.
+    pub from: String,
+}
+
+/// The templates of mails.
+pub struct Letters(Templates);
+
+const EXPIRY: &str = "mail/expiry.txt";
+
+impl Letters {
+    /// Reads the templates, of which an override stands in for the built-in one of its name.
+    pub fn new(overrides: &[(String, String)]) -> Result<Self, RenderError> {
+        Templates::new(overrides).map(Self)
+    }
+
+    /// Renders the body of the mail that tells of an expiry.
+    pub fn expiry(&self, mail: &ExpiryMail) -> Result<String, RenderError> {
+        self.0.render(EXPIRY, &context(mail))
+    }
 }
 
 /// One address has one meaning in OpenSMTPD's table: an alias would silently take a user's mail away.
@@ -183,6 +217,7 @@ impl HostTree<'_> {
                 Syntax::Ucl => Part::Rspamd,
                 Syntax::Smtpd => Part::Smtpd,
                 Syntax::Table => Part::Table,
+                Syntax::Text => continue,
             };
             entries.push(self.root_entry(&path, 0o644, (Class::Public, part), Content::Text(text)));
         }
@@ -291,6 +326,13 @@ impl Templates {
         self.tera.render_to(name, context, &mut bounded).map_err(|error| self.explain(name, &error))?;
         // Templates, values and quotes are text, and so is what is joined from them.
         Ok(String::from_utf8(bounded.0).unwrap_or_default())
+    }
+
+    /// Renders a mail for nobody, so that a mistake in it is found before one is due.
+    fn try_mail(&self) -> Result<(), RenderError> {
+        let word = || "x".to_owned();
+        let mail = ExpiryMail { address: word(), device: word(), day: word(), left: word(), from: word() };
+        self.render(EXPIRY, &context(&mail)).map(|_| ())
     }
 
     /// Finds what a template writes unquoted, before it renders anything.

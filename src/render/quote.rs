@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 use tera::{ErrorKind, Kwargs, State, Tera, Value};
 
+use crate::names::is_hidden;
+
 /// Why a value cannot stand in a file of some syntax.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} cannot stand in {syntax}: {reason}", shown(.value))]
@@ -30,18 +32,21 @@ pub enum Syntax {
     Smtpd,
     /// A table file of OpenSMTPD's.
     Table,
+    /// The body of a mail.
+    Text,
     /// Rspamd's configuration.
     Ucl,
 }
 
 impl Syntax {
     /// Every syntax.
-    pub const ALL: [Self; 3] = [Self::Smtpd, Self::Table, Self::Ucl];
+    pub const ALL: [Self; 4] = [Self::Smtpd, Self::Table, Self::Text, Self::Ucl];
 
     /// Returns the syntax of the file that a template writes.
     pub fn of_template(name: &str) -> Self {
         let is_conf = std::path::Path::new(name).extension().is_some();
         match name.split('/').next() {
+            Some("mail") => Self::Text,
             Some("rspamd") => Self::Ucl,
             Some("smtpd") if !is_conf => Self::Table,
             _ => Self::Smtpd,
@@ -53,6 +58,7 @@ impl Syntax {
         match self {
             Self::Smtpd => "smtpd",
             Self::Table => "table",
+            Self::Text => "text",
             Self::Ucl => "ucl",
         }
     }
@@ -62,6 +68,7 @@ impl Syntax {
         match self {
             Self::Smtpd => smtpd(value),
             Self::Table => table(value),
+            Self::Text => text(value),
             Self::Ucl => ucl(value),
         }
     }
@@ -145,6 +152,14 @@ pub fn table(value: &str) -> Result<String, QuoteError> {
     }
     if value.len() > 254 {
         return Err(refuse(value, SYNTAX, "it is longer than an address may be"));
+    }
+    Ok(value.to_owned())
+}
+
+/// Admits a value of a mail's body: one line of visible text.
+pub fn text(value: &str) -> Result<String, QuoteError> {
+    if value.chars().any(|c| c.is_control() || is_hidden(c)) {
+        return Err(refuse(value, "the text of a mail", "it holds what is not seen, or a line end"));
     }
     Ok(value.to_owned())
 }
@@ -269,6 +284,7 @@ mod tests {
             ("smtpd/conf.d/names.conf", Syntax::Smtpd),
             ("smtpd/senders", Syntax::Table),
             ("rspamd/override.d/options.inc", Syntax::Ucl),
+            ("mail/expiry.txt", Syntax::Text),
         ] {
             assert_eq!(Syntax::of_template(name), syntax, "{name}");
         }

@@ -37,7 +37,7 @@ pub const CODES: &[(&str, &str)] = &[
 ///
 /// The entries of `[aliases]` are the user's own. A file in `domains/` holds what `domain` lists, without `name`.
 pub const SETTINGS: &[(&str, &[&str])] = &[
-    ("", &["accounts", "aliases", "ca", "clients", "delivery", "domain", "host"]),
+    ("", &["accounts", "aliases", "ca", "clients", "delivery", "domain", "host", "notify"]),
     ("accounts", &["external", "managed"]),
     ("accounts.external", &["path", "type"]),
     ("accounts.managed", &[]),
@@ -68,4 +68,5 @@ pub const SETTINGS: &[(&str, &[&str])] = &[
     ("host.submission_certificate", &["files", "issued"]),
     ("host.submission_certificate.files", &["certificate", "key"]),
     ("host.submission_certificate.issued", &[]),
+    ("notify", &["before", "from", "sendmail"]),
 ];

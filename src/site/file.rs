@@ -1,6 +1,7 @@
 //! From TOML to a draft of the site: which settings there are, their defaults, and the rules on each single value. Rules
 //! between values are in `rules`.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -25,6 +26,15 @@ pub(super) struct Draft {
     pub(super) trust: Trust,
     pub(super) ca_name: Option<String>,
     pub(super) ca_key: KeyKind,
+    pub(super) notify: NotifyDraft,
+}
+
+/// What the settings say of the mail to users.
+#[derive(Debug, Default)]
+pub(super) struct NotifyDraft {
+    pub(super) before: Vec<u16>,
+    pub(super) from: Option<MailAddress>,
+    pub(super) sendmail: Option<AbsolutePath>,
 }
 
 /// A host and where its name and addresses stand.
@@ -76,6 +86,7 @@ pub(super) fn read(sources: &[Arc<Source>]) -> Result<Draft, Vec<Diagnostic>> {
         trust: Trust::Pinned,
         ca_name: None,
         ca_key: KeyKind::P256,
+        notify: NotifyDraft::default(),
     };
     for (index, (source, table)) in sources.iter().zip(&tables).enumerate() {
         let is_domain_file = index > 0;
@@ -104,6 +115,9 @@ impl Reader<'_> {
         if let Some(ca) = table.get("ca").and_then(|setting| self.table(&setting, "ca")) {
             draft.ca_name = ca.get("name").and_then(|setting| self.ca_name(&setting));
             draft.ca_key = self.choice_or(&ca, "key", &KEY_KINDS, KeyKind::P256);
+        }
+        if let Some(notify) = table.get("notify").and_then(|setting| self.table(&setting, "notify")) {
+            draft.notify = self.notify(&notify);
         }
         if let Some(setting) = table.get("host") {
             draft.hosts = self.tables(&setting, "host").iter().filter_map(|table| self.host(table)).collect();
@@ -159,6 +173,19 @@ impl Reader<'_> {
             self.checked(if fits { Ok(path) } else { Err(refuse()) }, setting.span.clone())
         });
         Some(if word == "lmtp" { Delivery::Lmtp { socket: path } } else { Delivery::Maildir { path } })
+    }
+
+    fn notify(&mut self, table: &Table<'_>) -> NotifyDraft {
+        let before = table
+            .get("before")
+            .and_then(|setting| self.distinct(&setting, |reader, element| reader.number(element, NOTICE_DAYS, "days")));
+        let mut before: Vec<u16> = before.unwrap_or_default().into_iter().map(|(days, _)| days).collect();
+        before.sort_by_key(|days| std::cmp::Reverse(*days));
+        NotifyDraft {
+            before,
+            from: table.get("from").and_then(|setting| self.parse(&setting)),
+            sendmail: table.get("sendmail").and_then(|setting| self.parse(&setting)),
+        }
     }
 
     /// Reads the CA's name: what X.509 (RFC 5280, `ub-common-name`) and every program that shows it can hold.
@@ -251,6 +278,9 @@ impl Reader<'_> {
 
 /// Of 253 characters that a name in DNS has, `202611r._domainkey.` takes 19; of 255 that a file's name has, `.202611r.key` 12.
 const DOMAIN_LIMIT: usize = 220;
+
+/// The longest that a client certificate lasts.
+const NOTICE_DAYS: RangeInclusive<u16> = 1..=825;
 
 /// `sun_path` of the BSDs has 104 octets with the NUL, that of Linux 108.
 const SOCKET_LIMIT: usize = 103;

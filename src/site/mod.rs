@@ -66,6 +66,8 @@ pub struct Site {
     pub trust: Trust,
     /// The site CA.
     pub ca: Ca,
+    /// The mail to users before their certificates end; none without.
+    pub notify: Option<Notify>,
 }
 
 /// One machine of the site.
@@ -266,6 +268,17 @@ pub struct Ca {
     pub name: String,
     /// The kind of its key.
     pub key: KeyKind,
+}
+
+/// The mail to users before their certificates end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notify {
+    /// How many days before, falling, one at least.
+    pub before: Vec<u16>,
+    /// Who it comes from.
+    pub from: MailAddress,
+    /// The program that takes it.
+    pub sendmail: AbsolutePath,
 }
 
 impl Site {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
-use super::file::{AliasDraft, DomainDraft, Draft};
-use super::{Alias, Ca, MOST, Site};
+use super::file::{AliasDraft, DomainDraft, Draft, NotifyDraft};
+use super::{Alias, Ca, MOST, Notify, Site};
 use crate::diag::{Diagnostic, Place, Severity, did_you_mean};
 use crate::names::{DomainName, MailAddress, shown};
 
@@ -207,6 +207,7 @@ fn site(draft: Draft) -> Site {
     let first = draft.domains.first().map(|domain| format!("{} mail CA", domain.domain.name)).unwrap_or_default();
     // X.509 bounds a common name at 64 characters (RFC 5280, ub-common-name).
     let default_name = if first.len() <= 64 { first } else { "mail CA".to_owned() };
+    let notify = notify(draft.notify, draft.domains.first());
     let mut hosts: Vec<_> = draft.hosts.into_iter().map(|host| host.host).collect();
     hosts.sort_by(|one, other| one.name.cmp(&other.name));
     let mut domains: Vec<_> = draft.domains.into_iter().map(|domain| domain.domain).collect();
@@ -221,7 +222,16 @@ fn site(draft: Draft) -> Site {
         delivery: draft.delivery,
         trust: draft.trust,
         ca: Ca { name: draft.ca_name.unwrap_or(default_name), key: draft.ca_key },
+        notify,
     }
+}
+
+/// The mail is off unless it is said how many days before it goes out.
+fn notify(draft: NotifyDraft, first: Option<&DomainDraft>) -> Option<Notify> {
+    let postmaster = || format!("postmaster@{}", first?.domain.name).parse().ok();
+    let from = draft.from.or_else(postmaster)?;
+    let sendmail = draft.sendmail.or_else(|| "/usr/sbin/sendmail".parse().ok())?;
+    (!draft.before.is_empty()).then_some(Notify { before: draft.before, from, sendmail })
 }
 
 fn alias(draft: AliasDraft) -> Alias {

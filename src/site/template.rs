@@ -153,6 +153,11 @@ const HEAD: &str = "\
 const CLIENTS: &str = "
 # Whom the daemons admit: with \"pinned\" each device can be revoked alone; \"ca\" is for sites with thousands (docs/trust.md).
 # clients.trust = \"pinned\"
+
+# Days before its end at which a user is told of it by mail (`postseal tick` sends it); off unless this is written.
+# notify.before = [30, 7]
+# notify.from = \"postmaster@example.com\"
+# notify.sendmail = \"/usr/sbin/sendmail\"
 ";
 
 const CA: &str = "

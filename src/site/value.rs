@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -169,6 +169,20 @@ impl Reader<'_> {
             _ => format!("write it in quotes: \"{}\"", shown(&raw)),
         };
         self.wrong_type(setting, "a text in quotes", help)
+    }
+
+    /// Returns a whole number within bounds.
+    pub(super) fn number(&mut self, setting: &Setting<'_>, bounds: RangeInclusive<u16>, of: &str) -> Option<u16> {
+        let (least, most) = (bounds.start(), bounds.end());
+        let takes = format!("write a number of {of} from {least} to {most}, without quotes");
+        let DeValue::Integer(written) = setting.value else { return self.wrong_type(setting, "a number", takes) };
+        let number =
+            u16::from_str_radix(written.as_str(), written.radix()).ok().filter(|number| bounds.contains(number));
+        let refuse = || NameError {
+            problem: format!("`{}` is no number of {of} here", shown(written.as_str())),
+            mend: takes.clone(),
+        };
+        self.checked(number.ok_or_else(refuse), setting.span.clone())
     }
 
     /// Returns the elements of a list.

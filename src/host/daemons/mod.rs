@@ -66,7 +66,7 @@ impl Judge<'_> {
 
     /// Runs a program; none if it is not there.
     fn ask(&self, name: &str, arguments: &[&str], user: Option<(u32, u32)>) -> Result<Option<Finished>, HostError> {
-        match self.env.run(&Program { name, arguments, user }) {
+        match self.env.run(&Program { name, arguments, user, input: &[] }) {
             Ok(finished) => Ok(Some(finished)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(HostError::io("run", Utf8Path::new(name), source)),
