@@ -202,6 +202,19 @@ impl FromStr for Effect {
     }
 }
 
+impl Effect {
+    /// Returns what a daemon must be told once a file of that part is in place.
+    pub fn of(part: Part, path: &Utf8Path) -> Option<Self> {
+        match part {
+            Part::Zone => None,
+            Part::Crls => Some(Self::ReloadDovecot),
+            Part::DkimKey | Part::Rspamd => Some(Self::RestartRspamd),
+            Part::Certificate | Part::TrustList | Part::Smtpd => Some(Self::RestartSmtpd),
+            Part::Table => path.file_name().map(|name| Self::UpdateTable(name.to_owned())),
+        }
+    }
+}
+
 /// Returns the shell commands that bring effects about, in order. OpenSMTPD reads its tables at a restart, too.
 pub fn commands(effects: &BTreeSet<Effect>, layout: &Layout) -> Vec<String> {
     let restarts = effects.contains(&Effect::RestartSmtpd);
@@ -279,13 +292,7 @@ impl Installation {
         let mut effects = BTreeSet::new();
         for step in self.changes().filter(|step| !step.is_directory()) {
             let Some(wanted) = &step.wanted else { continue };
-            match wanted.part {
-                Part::Zone => {}
-                Part::Crls => effects.extend([Effect::ReloadDovecot]),
-                Part::DkimKey | Part::Rspamd => effects.extend([Effect::RestartRspamd]),
-                Part::Certificate | Part::TrustList | Part::Smtpd => effects.extend([Effect::RestartSmtpd]),
-                Part::Table => effects.extend(step.path.file_name().map(|name| Effect::UpdateTable(name.to_owned()))),
-            }
+            effects.extend(Effect::of(wanted.part, &step.path));
         }
         effects
     }

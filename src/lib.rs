@@ -28,6 +28,7 @@ pub mod records;
 pub mod render;
 pub mod plan;
 pub mod install;
+pub mod status;
 pub mod notify;
 pub mod env;
 pub mod store;

@@ -131,6 +131,7 @@ const CASES: &[Case] = &[
         std::os::unix::fs::symlink("/etc/passwd", site.join("templates/smtpd.conf")).unwrap();
         postseal(site, ["render"])
     }),
+    ("format-of-status", 2, |site| postseal(site, ["user", "list", "--format", "nagios"])),
     ("host", 3, |site| {
         // A regular file where a directory is looked into is told apart; an unreadable device is not.
         fs::create_dir_all(site.join("root/etc")).unwrap();
@@ -203,6 +204,10 @@ const CASES: &[Case] = &[
         postseal(site, ["user", "passwd", "alice@example.com", "--password-file", "/nowhere/at/all"])
     }),
     ("no-terminal", 2, |site| postseal(site, ["user", "passwd", "alice@example.com", "--ask-password"])),
+    ("not-done", 1, |site| {
+        fs::remove_file(site.join("state/ca.passphrase")).unwrap();
+        Surroundings { now: datetime!(2027-06-01 0:00 UTC), ..Surroundings::default() }.run(site, ["tick"])
+    }),
     ("not-installed", 3, |site| {
         fs::create_dir_all(site.join("root/etc")).unwrap();
         for name in ["passwd", "group"] {
@@ -244,6 +249,12 @@ const CASES: &[Case] = &[
         postseal(site, ["diff"])
     }),
     ("secret-not-a-line", 2, |site| passwd(site, b"two\nlines\n")),
+    ("sendmail", 1, |site| {
+        edit(site, "# notify.before", "notify.before");
+        edit(site, "# notify.sendmail = \"/usr/sbin/sendmail\"", "notify.sendmail = \"/bin/false\"");
+        fs::remove_file(site.join("state/ca.passphrase")).unwrap();
+        Surroundings { now: datetime!(2027-11-20 0:00 UTC), ..Surroundings::default() }.run(site, ["tick"])
+    }),
     ("server-certificate-missing", 2, |site| {
         edit(site, "name = \"mail.example.com\"", "name = \"mx.example.com\"");
         postseal(site, ["render"])

@@ -41,6 +41,12 @@ pub(super) enum Format {
     Json,
     /// For people on GitHub Actions: with annotations, and of `diff` a table in the job summary
     Github,
+    /// Of `status`: a line with performance data for Nagios, Icinga and the like
+    Nagios,
+    /// Of `status`: a file for the textfile collector of Prometheus's node_exporter
+    Prometheus,
+    /// Of `status`: a calendar of what ends
+    Ics,
 }
 
 /// The commands.
@@ -80,6 +86,10 @@ pub(super) enum Command {
     /// Nothing is changed if a check fails, or if a file there is not what postseal wrote. The daemons are not restarted; what
     /// must be told to them is printed.
     Apply(Install),
+    /// Show what expires, what is due, what does not fit together (exit code 1 if something is due or urgent)
+    Status(super::status::Status),
+    /// Do all that is due: for a timer, as each hour
+    Tick(super::tick::Tick),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions {

@@ -175,7 +175,7 @@ fn report(difference: &Difference, directory: &SiteDir, gaps: &Gaps<'_>) -> Repo
 }
 
 /// Returns the files of `golden/`, or none before the first `bless`.
-fn golden(directory: &SiteDir) -> Result<Option<Files>, Failure> {
+pub(super) fn golden(directory: &SiteDir) -> Result<Option<Files>, Failure> {
     let items = directory.golden().map_err(|error| match &error {
         StoreError::NotAFile(path) => {
             let help = "golden/ holds directories and files, nothing else: remove it, then accept what is rendered: postseal bless";

@@ -20,6 +20,8 @@ mod revoke;
 mod server;
 mod session;
 mod show;
+mod status;
+mod tick;
 mod user;
 
 use std::ffi::OsString;
@@ -37,13 +39,16 @@ use crate::env::Env;
 
 /// Runs the program in its surroundings and returns the exit code.
 pub fn run(env: &dyn Env, arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let typed: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = match Arguments::try_parse_from(&typed) {
         Ok(arguments) => arguments,
-        Err(error) => return show_usage(env, error),
+        Err(error) => return status::usage(env, &typed, &error).unwrap_or_else(|| show_usage(env, error)),
     };
-    let outcome = obey(env, arguments.site.as_deref(), &arguments.command);
     let here = if github::is_here(env) { Format::Github } else { Format::Human };
-    report::show(env, arguments.format.unwrap_or(here), outcome)
+    let format = arguments.format.unwrap_or(here);
+    let outcome = status::refuse_foreign_format(format, &arguments.command)
+        .and_then(|()| obey(env, arguments.site.as_deref(), &arguments.command, format));
+    report::show(env, format, outcome)
 }
 
 /// Shows help on standard output, a wrong command line on standard error, with what was typed made fit for a terminal.
@@ -62,7 +67,7 @@ fn show_usage(env: &dyn Env, mut error: clap::Error) -> u8 {
     }
 }
 
-fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command) -> Result<Report, Failure> {
+fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Format) -> Result<Report, Failure> {
     match command {
         Command::Apply(install) => host::apply(env, site, install),
         Command::Bless(bless) => golden::bless(env, site, bless.force),
@@ -82,6 +87,8 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command) -> Result<Rep
         Command::Plan(install) => host::plan(env, site, install),
         Command::Render => golden::render(env, site),
         Command::Server(server) => server::obey(env, site, server),
+        Command::Status(status) => self::status::status(env, site, status, format),
+        Command::Tick(tick) => self::tick::tick(env, site, tick),
         Command::User(UserCommand::Add(add)) => user::add(env, site, add),
         Command::User(UserCommand::List(list)) => people::list(env, site, list),
         Command::User(UserCommand::Import(import)) => import::import(env, site, import),

@@ -152,6 +152,14 @@ pub fn write_atomic(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), Stor
     sync_directory(parent(path))
 }
 
+/// Writes a file that the user named, whole or not at all. What is no file, as a device or a link, is not replaced.
+pub fn write_named(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+    match kind(path)? {
+        None | Some(ItemKind::File) => write_atomic(path, bytes, mode),
+        Some(ItemKind::Directory | ItemKind::Other) => Err(StoreError::NotAFile(path.to_owned())),
+    }
+}
+
 /// Writes a file that must not exist yet.
 pub fn write_new(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
     let temporary = Temporary::write(path, bytes, mode)?;

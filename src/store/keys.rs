@@ -107,6 +107,18 @@ impl Store {
         Ok(texts)
     }
 
+    /// Tells whether something that a person is to be given for a device still lies here.
+    pub fn has_handout(&self, address: &MailAddress, device: &DeviceName) -> Result<bool, StoreError> {
+        let directory = self.handout_path(address, device);
+        let files = own_names(address).map(|name| directory.join(name));
+        for path in files.into_iter().chain([self.passphrase_path(Passphrase::Device(address, device))]) {
+            if files::exists(&path)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Returns the directory of what a person is given for a device, made or not.
     pub fn handout_path(&self, address: &MailAddress, device: &DeviceName) -> Utf8PathBuf {
         self.site().path("handout").join(address.path_component()).join(device.as_str())

@@ -204,11 +204,25 @@ impl Writer {
 
     /// Replaces `out/` by a tree, with all that it refers to. Returns whether anything changed.
     pub fn write_out(&self, tree: &Tree) -> Result<bool, StoreError> {
+        trees::replace_tree(&self.site.path("out"), OUT_MODE, &self.out_items(tree)?)
+    }
+}
+
+/// The files below name people and hold keys.
+const OUT_MODE: u32 = 0o700;
+
+impl Store {
+    /// Returns the paths of `out/` that are not as in the tree, be they missing, different or no longer wanted.
+    pub fn stale_out(&self, tree: &Tree) -> Result<Vec<Utf8PathBuf>, StoreError> {
+        trees::differing(&self.site.path("out"), OUT_MODE, &self.out_items(tree)?)
+    }
+
+    fn out_items(&self, tree: &Tree) -> Result<TreeItems, StoreError> {
         let items = tree.entries().iter().map(|entry| Ok((entry.path.clone(), self.out_item(entry)?)));
         let mut items = items.collect::<Result<TreeItems, StoreError>>()?;
         let manifest = |text: String| TreeItem { mode: 0o644, content: Some(text.into()) };
         items.extend(tree.manifests().into_iter().map(|(path, text)| (path, manifest(text))));
-        trees::replace_tree(&self.site.path("out"), 0o700, &items)
+        Ok(items)
     }
 
     fn out_item(&self, entry: &Entry) -> Result<TreeItem, StoreError> {

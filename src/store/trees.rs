@@ -52,6 +52,18 @@ pub(super) fn replace_tree(directory: &Utf8Path, mode: u32, items: &TreeItems) -
     Ok(true)
 }
 
+/// Returns what of a directory is not as wanted: missing, different or too much; of one that has another mode, everything.
+pub(super) fn differing(directory: &Utf8Path, mode: u32, items: &TreeItems) -> Result<Vec<Utf8PathBuf>, StoreError> {
+    let wanted = with_directories(items);
+    if !files::exists(directory)? || !has_mode(directory, mode)? {
+        return Ok(wanted.into_keys().collect());
+    }
+    let there = read_tree(directory)?;
+    let changed = wanted.iter().filter(|(path, item)| there.get(*path) != Some(item)).map(|(path, _)| path);
+    let gone = there.keys().filter(|path| !wanted.contains_key(*path));
+    Ok(changed.chain(gone).cloned().collect())
+}
+
 /// Brings a directory to order after a run that was killed while it replaced it.
 pub(super) fn recover(directory: &Utf8Path) -> Result<(), StoreError> {
     let (new, old) = (beside(directory, "new"), beside(directory, "old"));
