@@ -152,6 +152,34 @@ fn a_server_certificate_in_its_last_third_is_renewed_once() {
 }
 
 #[test]
+fn a_crl_is_made_anew_at_half_its_life_and_its_end_is_told_before_it_locks_anyone_out() {
+    let (_guard, site) = site();
+    let settings = fs::read_to_string(site.join("postseal.toml")).unwrap();
+    fs::write(site.join("postseal.toml"), settings.replace("# clients.trust = \"pinned\"", "clients.trust = \"ca\""))
+        .unwrap();
+    assert_eq!(run(0, &site, "user add bob@example.com").exit_code, 0);
+    let nagios = |days| run(days, &site, "status --format nagios --warn 1d --critical 0d");
+    assert_eq!(nagios(1).exit_code, 0, "{}", nagios(1).out);
+    let due = (1..60).find(|days| nagios(*days).exit_code == 1).unwrap();
+    let ended = (1..60).find(|days| nagios(*days).exit_code == 2).unwrap();
+    assert!(due < ended && nagios(ended).out.contains("servers that heed it refuse everybody"), "{due} {ended}");
+    assert_eq!(tick(due - 1, &site).out, "nothing is due\n");
+    assert_eq!(run(due, &site, "tick --dry-run").out, "would make 1 CRL\n");
+    // Without the passphrase it is named.
+    let passphrase = site.join("state/ca.passphrase");
+    fs::rename(&passphrase, site.join("passphrase")).unwrap();
+    let without = tick(due, &site);
+    assert_eq!((without.exit_code, without.out.as_str()), (1, ""), "{}", without.err);
+    assert!(without.err.contains("error[not-done]: CRLs that are due are not made"), "{}", without.err);
+    let given = format!("tick --ca-passphrase-file {}", site.join("passphrase").display());
+    let done = run(due, &site, &given);
+    assert_eq!(done.exit_code, 0, "{}", done.err);
+    assert!(done.out.starts_with("made a new CRL\nbrought ") && done.out.contains("dovecot"), "{}", done.out);
+    assert_eq!(nagios(ended).exit_code, 1, "{}", nagios(ended).out);
+    assert_eq!(tick(due, &site).out, "nothing is due\n");
+}
+
+#[test]
 fn what_was_handed_out_for_a_certificate_goes_with_it() {
     let (_guard, site) = site();
     let handout = site.join("handout/alice@example.com/default");

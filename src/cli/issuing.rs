@@ -251,7 +251,7 @@ fn refresh(
 }
 
 /// Reads an issuing CA's newest CRL; one that is none is as good as empty, and made anew.
-fn seen(store: &Store, ca: &IssuingCa) -> Result<Seen, Failure> {
+pub(super) fn seen(store: &Store, ca: &IssuingCa) -> Result<Seen, Failure> {
     let pem = store.ledger().crl(&ca.serial)?;
     Ok(pem.and_then(|pem| Seen::from_pem(&pem).ok()).unwrap_or_default())
 }

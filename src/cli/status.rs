@@ -10,14 +10,15 @@ use time::{Duration, OffsetDateTime};
 
 use crate::cli::args::{Command, Format};
 use crate::cli::failure::{DIFFERS, Failure};
-use crate::cli::golden;
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
+use crate::cli::{golden, issuing};
 use crate::diag::Diagnostic;
 use crate::env::Env;
 use crate::inventory::{Inventory, ServerCertificate};
 use crate::names::{HostName, Serial, visible};
 use crate::notify;
+use crate::pki::crl;
 use crate::pki::profile::BACKDATED;
 use crate::plan;
 use crate::site::{CertificateSource, Site};
@@ -176,6 +177,7 @@ fn facts(
         handouts: BTreeSet::new(),
         watched: Vec::new(),
         notices: 0,
+        crls_due: BTreeSet::new(),
     };
     match wanted.render(inventory) {
         Ok(tree) => {
@@ -191,6 +193,11 @@ fn facts(
     }
     let Some(store) = store else { return Ok(facts) };
     facts.lock_is_stale = store.lock_is_stale()?;
+    for ca in inventory.live_issuing_cas() {
+        if crl::is_due(ca, inventory, &issuing::seen(store, ca)?.serials, now) {
+            facts.crls_due.insert(ca.serial);
+        }
+    }
     facts.handouts = old_handouts(store, inventory, now)?;
     for (host, path) in kept_by_others(&wanted.site) {
         let seen = store.ledger().watched(host, Utf8Path::new("/"))?.into_iter();
@@ -224,7 +231,7 @@ fn old_handouts(store: &Store, inventory: &Inventory, now: OffsetDateTime) -> Re
 }
 
 /// Returns the certificate files that an ACME client keeps, each once.
-fn kept_by_others(site: &Site) -> BTreeSet<(&HostName, &Utf8Path)> {
+pub(super) fn kept_by_others(site: &Site) -> BTreeSet<(&HostName, &Utf8Path)> {
     let sources = site.hosts.iter().flat_map(|host| {
         [&host.mx_certificate, &host.submission_certificate].into_iter().map(move |source| (&host.name, source))
     });

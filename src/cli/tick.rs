@@ -6,10 +6,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
 use crate::cli::failure::{DIFFERS, Failure};
+use crate::cli::issuing::Due;
 use crate::cli::make::{self, ServerKey, ServerOrder, SiteCa};
 use crate::cli::report::Report;
 use crate::cli::session::{self, RENDERED, Wanted, refuse_secrets};
-use crate::cli::{host, status};
+use crate::cli::{host, issuing, server, status};
 use crate::diag::Diagnostic;
 use crate::env::{Env, Program};
 use crate::install::{Effect, commands};
@@ -19,9 +20,8 @@ use crate::notify::{self, Notice};
 use crate::plan::Files;
 use crate::render::{ExpiryMail, Letters};
 use crate::site::{Notify, Site};
-use crate::status::crl_is_due;
-use crate::store::Writer;
 use crate::store::ledger::LedgerError;
+use crate::store::{Writer, files};
 use crate::tree::{Part, Tree};
 
 /// `tick`
@@ -115,7 +115,7 @@ fn follow_settings(
     if let Err(failure) = watch_acme(env, wanted, store, outcome) {
         outcome.undone("the certificates of ACME clients were not looked at", NEXT, Some(&failure));
     }
-    if let Err(failure) = renew_crls(env, args, wanted, store, outcome) {
+    if let Err(failure) = renew_crls(env, args, store, outcome) {
         outcome.undone("CRLs that are due are not made", NEXT, Some(&failure));
     }
     // Before the mail: who is off the trust list does not wait for a mail server.
@@ -199,31 +199,33 @@ fn renew_server(env: &dyn Env, ca: &SiteCa, host: &HostName, store: &mut Writer)
     Ok(make::server_certificate(env, ca, &order, store)?.not_after.date())
 }
 
-/// Looks at the certificates that ACME clients keep on this host.
-///
-/// MERGE (helper A): call the function that compares them with `Ledger::watched` and records what was seen.
-#[expect(clippy::unnecessary_wraps, reason = "what is called here at the end can fail")]
-fn watch_acme(_env: &dyn Env, _wanted: &Wanted, _store: &mut Writer, _outcome: &mut Outcome) -> Result<(), Failure> {
+/// Looks at the certificates that ACME clients keep, of hosts that this machine is: whose files are here, or were before.
+fn watch_acme(env: &dyn Env, wanted: &Wanted, store: &mut Writer, outcome: &mut Outcome) -> Result<(), Failure> {
+    let root = Utf8Path::new("/");
+    for host in &wanted.site.hosts {
+        let mut kept = status::kept_by_others(&wanted.site).into_iter().filter(|(of, _)| **of == host.name).peekable();
+        let is_watched = kept.peek().is_some() && !store.ledger().watched(&host.name, root)?.is_empty();
+        if !is_watched && !kept.any(|(_, path)| files::exists(path).unwrap_or(false)) {
+            continue;
+        }
+        let look = server::watch(env, wanted, store, root, host)?;
+        if look.needs_restart() {
+            let restart = host.platform.layout().restart_smtpd;
+            let line = format!("{} has another certificate from its ACME client, now: {restart}", host.name);
+            outcome.did(line, "watched", json!({ host.name.as_str(): restart }));
+        }
+        if look.is_wrong() {
+            outcome.undone.extend_from_slice(&look.findings);
+            outcome.undone(&format!("a certificate that {} is to show is of no use", host.name), NEXT, None);
+        }
+    }
     Ok(())
 }
 
-/// Makes the CRLs anew of which more than half of the life is over.
-///
-/// MERGE (helper E): for each issuing CA that is found here make and record a CRL, with `args.ca_passphrase_file` if its key
-/// needs it, and say `outcome.did(format!("made CRL {number}, good until {day}"), ...)`. Until then they are named.
-fn renew_crls(
-    env: &dyn Env,
-    _args: &Tick,
-    _wanted: &Wanted,
-    store: &mut Writer,
-    outcome: &mut Outcome,
-) -> Result<(), Failure> {
-    let now = env.now();
-    let inventory = store.inventory()?;
-    let live = inventory.issuing_cas.iter().filter(|ca| ca.status == crate::inventory::CertificateStatus::Live);
-    for ca in live.filter(|ca| ca.crl.is_none_or(|crl| crl_is_due(&crl, now))) {
-        let what = format!("the CRL of the issuing CA {} is due", ca.serial);
-        outcome.undone(&what, "this postseal makes no CRL yet", None);
+/// Makes the CRLs anew of which half of the life is over, or that do not say what was revoked since.
+fn renew_crls(env: &dyn Env, args: &Tick, store: &mut Writer, outcome: &mut Outcome) -> Result<(), Failure> {
+    if issuing::refresh_crl(env, store, args.ca_passphrase_file.as_deref(), Due::IfHalfGone)? {
+        outcome.did("made a new CRL", "crl", json!(true));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashSet};
 use camino::{Utf8Path, Utf8PathBuf};
 use time::{Duration, OffsetDateTime};
 
-use crate::inventory::{CertificateStatus, ClientCertificate, Crl, Inventory, IssuingCa, ServerCertificate};
+use crate::inventory::{CertificateStatus, ClientCertificate, Inventory, IssuingCa, ServerCertificate};
 use crate::names::{Digest, HostName, MailAddress, Serial, shell_word};
 use crate::pki::Certificate;
 use crate::pki::profile::BACKDATED;
@@ -49,9 +49,9 @@ pub const FINDINGS: &[(&str, &str)] = &[
     ("issuing-ca-expires", "the issuing CA for all clients ends"),
     ("server-certificate-expires", "a server certificate ends, or less than a third of its life is left"),
     ("watched-certificate-expires", "a certificate that an ACME client keeps ends, as it was seen last"),
-    ("crl-due", "more than half of a CRL's life is over, or there is none yet"),
+    ("crl-due", "half of a CRL's life is over, it does not say what was revoked since, or there is none yet"),
     ("client-certificate-expires", "a user's certificate ends"),
-    ("end-not-recorded", "a certificate has ended and is on the trust list all the same"),
+    ("end-not-recorded", "a certificate has ended, and the ledger does not say so yet"),
     ("lock-stale", "postseal.lock says something else than the ledger"),
     ("out-stale", "out/ is not what would be rendered now"),
     ("dkim-key-missing", "a domain has no key of an algorithm that the settings name"),
@@ -204,6 +204,8 @@ pub struct Facts {
     pub watched: Vec<(HostName, Utf8PathBuf, OffsetDateTime)>,
     /// How many users are to be told that a certificate ends.
     pub notices: usize,
+    /// The issuing CAs that need a new CRL, by what their newest one says.
+    pub crls_due: BTreeSet<Serial>,
 }
 
 /// How many there are of what.
@@ -257,11 +259,6 @@ pub const HANDOUT_LIMIT: Duration = Duration::days(14);
 pub fn server_is_due(certificate: &ServerCertificate, now: OffsetDateTime) -> bool {
     let life = begin(&certificate.chain).map_or(Duration::ZERO, |begin| certificate.not_after - begin);
     certificate.not_after - now < life / 3 || certificate.not_after <= now
-}
-
-/// Tells whether more than half of a CRL's life is over, so that `tick` makes a newer one.
-pub fn crl_is_due(crl: &Crl, now: OffsetDateTime) -> bool {
-    (now - crl.this_update) * 2 > crl.next_update - crl.this_update
 }
 
 /// Tells whether a client certificate has ended, though the ledger does not say so yet.
@@ -437,7 +434,15 @@ impl Look<'_> {
                 );
             }
             let found = finding("crl-due", Severity::Warning, subject, text).at(crl.next_update).due().mend(TICK);
-            crl_is_due(crl, self.now).then_some(found)
+            let half = crl.this_update + (crl.next_update - crl.this_update) / 2;
+            let due = self.facts.crls_due.contains(&ca.serial);
+            let behind = "does not say what was revoked since";
+            let found = if due && self.now < half {
+                Finding { text: format!("number {} {behind}", crl.number), ..found }
+            } else {
+                found
+            };
+            (due || self.now >= half).then_some(found)
         };
         let live = self.inventory.issuing_cas.iter().filter(|ca| ca.status == CertificateStatus::Live);
         live.filter_map(of).collect()
@@ -504,7 +509,7 @@ impl Look<'_> {
 
     fn ends(&self) -> Vec<Finding> {
         let record = |subject: String, what: String, at| {
-            let text = format!("{what} {}, and is on the trust list all the same", when(at, self.now, ENDS));
+            let text = format!("{what} {}, which is not recorded yet", when(at, self.now, ENDS));
             finding("end-not-recorded", Severity::Warning, subject, text).at(at).due().mend(TICK)
         };
         let clients = self.inventory.client_certificates.iter().filter(|one| has_ended(one, self.now));
@@ -649,7 +654,7 @@ fn issuing_ca(ca: &IssuingCa) -> Option<Expiry> {
         since: ca.not_after,
         at: ca.not_after,
         what: "the issuing CA for all clients".to_owned(),
-        mend: Some("postseal ca renew".to_owned()),
+        mend: Some("postseal ca renew --clients".to_owned()),
     })
 }
 

@@ -2,7 +2,7 @@ use time::macros::datetime;
 
 use super::*;
 use crate::diag::Source;
-use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, SiteCa, Successor, User};
+use crate::inventory::{Crl, DkimAlgorithm, DkimKey, DkimState, SiteCa, Successor, User};
 use crate::keys::{KeyKind, generate};
 use crate::names::DeviceName;
 use crate::pki::issue::{Authority, server, site_ca};
@@ -93,6 +93,7 @@ fn facts() -> Facts {
         handouts: BTreeSet::new(),
         watched: Vec::new(),
         notices: 0,
+        crls_due: BTreeSet::new(),
     }
 }
 
@@ -193,10 +194,10 @@ fn issuing_ca(crl: Option<(Duration, Duration)>) -> IssuingCa {
 }
 
 #[test]
-fn a_crl_is_due_past_its_middle_and_urgent_once_it_has_ended() {
+fn a_crl_is_due_from_its_middle_on_and_urgent_once_it_has_ended() {
     for (crl, expected) in [
-        (Some((days(7), days(7))), vec![]),
-        (Some((days(7) + SECOND, days(7) - SECOND)), vec![("crl-due", Severity::Warning, true)]),
+        (Some((days(7) - SECOND, days(7) + SECOND)), vec![]),
+        (Some((days(7), days(7))), vec![("crl-due", Severity::Warning, true)]),
         (Some((days(14) - SECOND, SECOND)), vec![("crl-due", Severity::Warning, true)]),
         (Some((days(14), Duration::ZERO)), vec![("crl-ended", Severity::Critical, true)]),
         (None, vec![("crl-due", Severity::Warning, true)]),
@@ -204,6 +205,14 @@ fn a_crl_is_due_past_its_middle_and_urgent_once_it_has_ended() {
         let inventory = Inventory { issuing_cas: vec![issuing_ca(crl)], ..inventory() };
         assert_eq!(found(&inventory), expected, "{crl:?}");
     }
+}
+
+#[test]
+fn a_crl_that_does_not_say_what_was_revoked_is_due_however_young() {
+    let inventory = Inventory { issuing_cas: vec![issuing_ca(Some((days(1), days(13))))], ..inventory() };
+    assert_eq!(found(&inventory), []);
+    let facts = Facts { crls_due: BTreeSet::from([serial(50)]), ..facts() };
+    assert_eq!(found_with(&inventory, &facts), [("crl-due", Severity::Warning, true)]);
 }
 
 #[test]
