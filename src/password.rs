@@ -66,6 +66,14 @@ pub fn opens(password: &Secret, hash: &str) -> bool {
     bcrypt::verify(password.expose(), hash).unwrap_or(false)
 }
 
+/// Tells whether a text is a bcrypt hash as crypt(3) writes it: version, cost, and 53 characters of salt and hash.
+pub fn is_hash(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('$').collect();
+    let ["", "2a" | "2b" | "2x" | "2y", cost, rest] = parts.as_slice() else { return false };
+    let is_cost = cost.len() == 2 && cost.parse::<u8>().is_ok_and(|cost| (4..=31).contains(&cost));
+    is_cost && rest.len() == 53 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"./".contains(&byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,7 +100,8 @@ mod tests {
     fn the_hash_is_what_crypt_calls_2b() {
         let hash = hash(&Secret::from("correct horse".to_owned()), [7; 16]).expect("bcrypt hashes");
         let text = hash.expose_str().expect("a hash is ASCII");
-        assert!(text.starts_with("$2b$10$") && text.len() == 60);
+        assert!(text.starts_with("$2b$10$") && text.len() == 60 && is_hash(text));
+        assert!(!is_hash("") && !is_hash(&text.replace("$10$", "$99$")) && !is_hash(&format!("{text}.")));
         assert!(bcrypt::verify("correct horse", text).expect("bcrypt verifies"));
     }
 }

@@ -52,6 +52,8 @@ pub(super) enum Format {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Check that ledger and files agree, and change nothing (exit code 1 if something is not in order)
+    Fsck,
     /// Make a complete site: settings, CA, server certificate, DKIM keys, first user, first render
     Init(Init),
     /// Accounts and their certificates

@@ -6,6 +6,7 @@ mod codes;
 mod csr;
 pub mod draw;
 mod failure;
+mod fsck;
 mod github;
 mod golden;
 mod host;
@@ -82,6 +83,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Forma
         Command::Diff(diff) => golden::diff(site, diff.exit_zero),
         Command::Dkim(DkimCommand::List) => show::dkim(site),
         Command::Dns(dns) => show::dns(site, dns.domain.as_ref()),
+        Command::Fsck => fsck::fsck(env, site),
         Command::Init(init) => self::init::init(env, site, init),
         Command::Man => man(),
         Command::Plan(install) => host::plan(env, site, install),

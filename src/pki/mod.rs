@@ -6,6 +6,7 @@
 //!
 //! Nothing here reads a clock, draws a key, a serial or a salt, or touches a file; signatures alone draw their nonces.
 
+pub mod audit;
 pub mod bundle;
 pub mod crl;
 mod der;

@@ -527,6 +527,16 @@ pub(super) fn list(directory: &Utf8Path) -> Result<Vec<Item>, StoreError> {
     Ok(items)
 }
 
+/// Returns what is in a directory; nothing if it is something else.
+pub(super) fn list_in(item: &Item) -> Result<Vec<Item>, StoreError> {
+    if item.kind == ItemKind::Directory { list(&item.path) } else { Ok(Vec::new()) }
+}
+
+/// Tells whether something has a name that only a killed run leaves.
+pub(super) fn is_leftover(item: &Item) -> bool {
+    item.path.file_name().is_some_and(|name| name.starts_with(PREFIX))
+}
+
 /// Something in a directory.
 pub(super) struct Item {
     /// The directory's path with the item's name.

@@ -5,6 +5,7 @@
 
 mod archive;
 pub mod files;
+mod fsck;
 mod guard;
 mod incoming;
 mod installs;
@@ -17,6 +18,7 @@ mod sweep;
 mod trees;
 
 use std::fs;
+use std::io;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ use crate::tree::{Class, Content, Entry, Resolve, Stored, Tree};
 pub use self::archive::Archive;
 use self::files::Depth;
 pub use self::files::StoreError;
+pub use self::fsck::{Checked, Finding, Weight};
 use self::guard::SiteLock;
 pub use self::incoming::{Handout, Incoming};
 pub use self::keys::{Passphrase, SITE_CA, bundle_names, chain_name};
@@ -88,6 +91,45 @@ impl Store {
         Ok(files::read(&self.site.path("postseal.lock"))?.is_none_or(|text| text != wanted.as_bytes()))
     }
 
+    /// Keeps writers away while two things are compared, for as long as the result lives; where nobody can write, none is kept.
+    pub fn quiet(site: &SiteDir, wait: impl FnMut(Duration)) -> Result<Quiet, StoreError> {
+        let state = checked_state(site)?;
+        match SiteLock::acquire(&state, wait) {
+            Ok(lock) => Ok(Quiet { _lock: Some(lock) }),
+            Err(StoreError::Io { source, .. }) if is_unwritable(source.kind()) => Ok(Quiet { _lock: None }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the paths of `out/` that are not as in the tree, be they missing, different or no longer wanted.
+    pub fn stale_out(&self, tree: &Tree) -> Result<Vec<Utf8PathBuf>, StoreError> {
+        trees::differing(&self.site.path("out"), OUT_MODE, &self.out_items(tree)?)
+    }
+
+    fn out_items(&self, tree: &Tree) -> Result<TreeItems, StoreError> {
+        let items = tree.entries().iter().map(|entry| Ok((entry.path.clone(), self.out_item(entry)?)));
+        let mut items = items.collect::<Result<TreeItems, StoreError>>()?;
+        let manifest = |text: String| TreeItem { mode: 0o644, content: Some(text.into()) };
+        items.extend(tree.manifests().into_iter().map(|(path, text)| (path, manifest(text))));
+        Ok(items)
+    }
+
+    fn out_item(&self, entry: &Entry) -> Result<TreeItem, StoreError> {
+        let content = match &entry.content {
+            Content::Directory => return Ok(TreeItem { mode: 0o755, content: None }),
+            Content::Stored(stored, rendered) => {
+                let content = self.resolve(stored)?;
+                if rendered.is_some_and(|digest| digest != Digest::of(content.expose())) {
+                    return Err(StoreError::Stale(entry.path.clone()));
+                }
+                content
+            }
+            Content::Text(text) => text.clone().into(),
+        };
+        let mode = if entry.class == Class::Public { 0o644 } else { 0o600 };
+        Ok(TreeItem { mode, content: Some(content) })
+    }
+
     fn state(&self) -> Utf8PathBuf {
         self.site.path("state")
     }
@@ -107,6 +149,16 @@ impl Resolve for Store {
     }
 }
 
+/// Keeps writers away until it is dropped.
+#[derive(Debug)]
+pub struct Quiet {
+    _lock: Option<SiteLock>,
+}
+
+fn is_unwritable(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
 /// A site with its ledger and keys, for writing; holds the site's lock until it is dropped.
 #[derive(Debug)]
 pub struct Writer {
@@ -123,6 +175,9 @@ impl Deref for Writer {
         &self.store
     }
 }
+
+/// The files below name people and hold keys.
+const OUT_MODE: u32 = 0o700;
 
 /// What git must never see; the last line covers what a killed run leaves beside `out/` and `golden/`.
 const IGNORED: [&str; 4] = ["/state/", "/handout/", "/out/", ".postseal-*"];
@@ -205,40 +260,6 @@ impl Writer {
     /// Replaces `out/` by a tree, with all that it refers to. Returns whether anything changed.
     pub fn write_out(&self, tree: &Tree) -> Result<bool, StoreError> {
         trees::replace_tree(&self.site.path("out"), OUT_MODE, &self.out_items(tree)?)
-    }
-}
-
-/// The files below name people and hold keys.
-const OUT_MODE: u32 = 0o700;
-
-impl Store {
-    /// Returns the paths of `out/` that are not as in the tree, be they missing, different or no longer wanted.
-    pub fn stale_out(&self, tree: &Tree) -> Result<Vec<Utf8PathBuf>, StoreError> {
-        trees::differing(&self.site.path("out"), OUT_MODE, &self.out_items(tree)?)
-    }
-
-    fn out_items(&self, tree: &Tree) -> Result<TreeItems, StoreError> {
-        let items = tree.entries().iter().map(|entry| Ok((entry.path.clone(), self.out_item(entry)?)));
-        let mut items = items.collect::<Result<TreeItems, StoreError>>()?;
-        let manifest = |text: String| TreeItem { mode: 0o644, content: Some(text.into()) };
-        items.extend(tree.manifests().into_iter().map(|(path, text)| (path, manifest(text))));
-        Ok(items)
-    }
-
-    fn out_item(&self, entry: &Entry) -> Result<TreeItem, StoreError> {
-        let content = match &entry.content {
-            Content::Directory => return Ok(TreeItem { mode: 0o755, content: None }),
-            Content::Stored(stored, rendered) => {
-                let content = self.resolve(stored)?;
-                if rendered.is_some_and(|digest| digest != Digest::of(content.expose())) {
-                    return Err(StoreError::Stale(entry.path.clone()));
-                }
-                content
-            }
-            Content::Text(text) => text.clone().into(),
-        };
-        let mode = if entry.class == Class::Public { 0o644 } else { 0o600 };
-        Ok(TreeItem { mode, content: Some(content) })
     }
 }
 

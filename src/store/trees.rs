@@ -29,8 +29,8 @@ pub(super) fn replace_tree(directory: &Utf8Path, mode: u32, items: &TreeItems) -
         return Err(StoreError::Outside(outside.clone()));
     }
     recover(directory)?;
-    let wanted = with_directories(items);
     let there = files::exists(directory)?;
+    let wanted = with_directories(items);
     if there && has_mode(directory, mode)? && read_tree(directory)? == wanted {
         return Ok(false);
     }

@@ -3,6 +3,7 @@
 //! Invariants are constraints of `schema.sql`. A mutation is a closure on a [`Transaction`] that can run again, so that
 //! a server with many writers can take SQLite's place.
 
+mod audit;
 mod read;
 mod transaction;
 
@@ -19,6 +20,7 @@ use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial, shown};
 use crate::password;
 use crate::secret::Secret;
 
+pub use self::audit::{CertificateRow, CrlRow, KeyRow};
 pub use self::read::{AuthorityKey, ClientPem, Event, RecordedCa, RecordedIssuingCa, Referred, Watched};
 pub use self::transaction::{ClientIssuer, NewCertificate, NewClient, Transaction};
 

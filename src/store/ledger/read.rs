@@ -451,7 +451,7 @@ pub(super) fn is_empty(sql: &Connection) -> Result<bool, LedgerError> {
     Ok(sql.query_row(query, [], |row| row.get(0))?)
 }
 
-fn all<T>(
+pub(super) fn all<T>(
     sql: &Connection,
     query: &str,
     parameters: impl Params,
