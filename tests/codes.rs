@@ -71,6 +71,17 @@ const CASES: &[Case] = &[
         let archive = site.join("users.tar");
         import(site, "address\n", &["--archive", archive.to_str().unwrap()])
     }),
+    ("backup-damaged", 2, |site| {
+        for key in fs::read_dir(site.join("state/keys")).unwrap() {
+            fs::remove_file(key.unwrap().path()).unwrap();
+        }
+        backed_up(site, None)
+    }),
+    ("backup-key", 2, |site| backed_up(site, Some("another secret\n"))),
+    ("backup-passphrase", 2, |site| postseal(site, ["backup", site.with_extension("age").to_str().unwrap()])),
+    ("backup-recipient", 2, |site| {
+        postseal(site, ["backup", site.with_extension("age").to_str().unwrap(), "--recipient", "alice"])
+    }),
     ("bless-in-ci", 2, |site| Surroundings { ci: true, ..Surroundings::default() }.run(site, ["bless"])),
     ("ca-known", 2, |site| {
         let keys = fs::read_dir(site.join("state/keys")).unwrap().map(|entry| entry.unwrap().path());
@@ -138,6 +149,10 @@ const CASES: &[Case] = &[
         std::os::unix::fs::symlink("/dev/null/x", site.join("root/etc/passwd")).unwrap();
         postseal(site, ["plan", "--root", site.join("root").to_str().unwrap()])
     }),
+    ("host-list-missing", 2, |site| {
+        fs::create_dir(site.join("root")).unwrap();
+        backed_up_with(site, None, &["--root", site.join("root").to_str().unwrap()])
+    }),
     ("host-name", 2, |site| {
         let domain = format!("{}.example.com", "a".repeat(60));
         postseal(&site.join("new"), ["init", &domain])
@@ -190,6 +205,7 @@ const CASES: &[Case] = &[
     }),
     ("lock-unreadable", 2, |site| lock(site, "version = 1\n<<<<<<< HEAD\n")),
     ("lock-version", 2, |site| lock(site, "version = 2\n")),
+    ("no-backup", 2, |site| postseal(&site.join("new"), ["restore", site.join("postseal.toml").to_str().unwrap()])),
     ("no-ca", 2, |site| lock(site, "version = 1\n")),
     ("no-golden", 2, |site| postseal(site, ["diff"])),
     ("no-issuing-ca", 2, |site| postseal(site, ["ca", "crl"])),
@@ -326,6 +342,21 @@ fn passwd(site: &Path, content: &[u8]) -> Answer {
     let file = site.join("given");
     fs::write(&file, content).unwrap();
     postseal(site, ["user", "passwd", "alice@example.com", "--password-file", file.to_str().unwrap()])
+}
+
+/// What `restore` says of a site's backup; `then` is what the passphrase's file holds by then.
+fn backed_up(site: &Path, then: Option<&str>) -> Answer {
+    backed_up_with(site, then, &[])
+}
+
+fn backed_up_with(site: &Path, then: Option<&str>, more: &[&str]) -> Answer {
+    let (backup, passphrase) = (site.with_extension("age"), site.with_extension("given"));
+    fs::write(&passphrase, "the secret\n").unwrap();
+    let (backup, given) = (backup.to_str().unwrap(), passphrase.to_str().unwrap());
+    let answer = postseal(site, ["backup", backup, "--passphrase-file", given]);
+    assert_eq!(answer.exit_code, 0, "{answer:?}");
+    fs::write(&passphrase, then.unwrap_or("the secret\n")).unwrap();
+    postseal(&site.join("new"), [&["restore", backup, "--passphrase-file", given], more].concat())
 }
 
 /// What a clone without state/ says, whose postseal.lock holds this.

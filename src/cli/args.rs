@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cli::backup::Backup;
 use crate::cli::ca::{Export, Import};
+use crate::cli::confirm::Confirm;
+use crate::cli::restore::Restore;
 use crate::cli::server::ServerCommand;
 use crate::keys::KeyKind;
 use crate::names::{AbsolutePath, DeviceName, DomainName, HostName, MailAddress};
@@ -77,12 +80,16 @@ pub(super) enum Command {
     /// Shows a unified diff of each file, and why it differs where that is known. Needs no secret: a clone with the settings,
     /// postseal.lock and golden/ is enough.
     Diff(Diff),
+    /// Write the whole site into one encrypted file, in the age format
+    Backup(Backup),
     /// Accept what is rendered as golden/
     ///
     /// Makes the keys that new domains lack, where the ledger is. Refused in CI, where nobody would look.
     Bless(Bless),
     /// Show what `apply` would do to a host (exit code 1 if there is something)
     Plan(Install),
+    /// Make a site from a backup; nobody is admitted who is not on the host's list, until confirmed
+    Restore(Restore),
     /// Install what is rendered on a host, as root: staged, checked, switched by rename
     ///
     /// Nothing is changed if a check fails, or if a file there is not what postseal wrote. The daemons are not restarted; what
@@ -200,6 +207,8 @@ pub(super) fn days(text: &str) -> Result<u16, String> {
 pub(super) enum UserCommand {
     /// Issue a certificate for a user; a new user also gets an account
     Add(UserAdd),
+    /// Admit certificates again that a restore holds
+    Confirm(Confirm),
     /// Issue certificates for everyone on a list; who has one already is skipped
     Import(super::import::Import),
     /// Show the users and their certificates

@@ -120,6 +120,9 @@ impl From<StoreError> for Failure {
             | StoreError::NoSecret(_)
             | StoreError::NoState(_)
             | StoreError::Occupied(_) => Self::input("site", problem, mend),
+            StoreError::Damaged(_) => Self::input("backup-damaged", problem, mend),
+            StoreError::NoBackup(_) => Self::input("no-backup", problem, mend),
+            StoreError::WrongOpener(_) => Self::input("backup-key", problem, mend),
             StoreError::LedgerOld(_) => Self::input("ledger-old", problem, mend),
             StoreError::Ledger(_) => Self::work("ledger", problem, mend),
             _ => Self::work("store", problem, mend),

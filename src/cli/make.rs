@@ -339,7 +339,8 @@ fn dkim_key(
     let now = env.now();
     let of_domain = inventory.dkim_keys.iter().filter(|key| key.domain == *domain);
     let used: Vec<Selector> = of_domain.map(|key| key.selector.clone()).collect();
-    let selector = dkim::fresh_selector(now.date(), algorithm, &used)
+    let restored = store.ledger().last_event("restored")?;
+    let selector = dkim::fresh_selector(now.date(), algorithm, &used, restored)
         .ok_or_else(|| Failure::work("clock", "the clock shows no usable date", "set the clock"))?;
     let (private, public) = match algorithm {
         DkimAlgorithm::Rsa => {

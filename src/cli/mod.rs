@@ -1,8 +1,10 @@
 //! The command line: arguments in, one short function for each command, one printer.
 
 mod args;
+mod backup;
 mod ca;
 mod codes;
+mod confirm;
 mod csr;
 pub mod draw;
 mod failure;
@@ -17,6 +19,7 @@ mod make;
 mod people;
 mod renew;
 mod report;
+mod restore;
 mod revoke;
 mod server;
 mod session;
@@ -71,13 +74,14 @@ fn show_usage(env: &dyn Env, mut error: clap::Error) -> u8 {
 fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Format) -> Result<Report, Failure> {
     match command {
         Command::Apply(install) => host::apply(env, site, install),
+        Command::Backup(backup) => self::backup::backup(env, site, backup),
         Command::Bless(bless) => golden::bless(env, site, bless.force),
         Command::Ca(CaCommand::Crl(crl)) => issuing::crl(env, site, crl),
-        Command::Ca(CaCommand::Renew(renew)) if renew.clients => issuing::renew(env, site, renew),
-        Command::Ca(CaCommand::Retire(retire)) => issuing::retire(env, site, retire),
         Command::Ca(CaCommand::Export(export)) => ca::export(site, export),
         Command::Ca(CaCommand::Import(import)) => ca::import(env, site, import),
+        Command::Ca(CaCommand::Renew(renew)) if renew.clients => issuing::renew(env, site, renew),
         Command::Ca(CaCommand::Renew(renew)) => ca::renew(env, site, renew.ca_passphrase_file.as_deref()),
+        Command::Ca(CaCommand::Retire(retire)) => issuing::retire(env, site, retire),
         Command::Ca(CaCommand::Show { pem }) => show::ca(site, *pem),
         Command::Completions { shell } => Ok(completions(*shell)),
         Command::Diff(diff) => golden::diff(site, diff.exit_zero),
@@ -88,17 +92,19 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Forma
         Command::Man => man(),
         Command::Plan(install) => host::plan(env, site, install),
         Command::Render => golden::render(env, site),
+        Command::Restore(restore) => self::restore::restore(env, site, restore),
         Command::Server(server) => server::obey(env, site, server),
         Command::Status(status) => self::status::status(env, site, status, format),
         Command::Tick(tick) => self::tick::tick(env, site, tick),
         Command::User(UserCommand::Add(add)) => user::add(env, site, add),
-        Command::User(UserCommand::List(list)) => people::list(env, site, list),
+        Command::User(UserCommand::Confirm(confirm)) => self::confirm::confirm(env, site, confirm),
         Command::User(UserCommand::Import(import)) => import::import(env, site, import),
+        Command::User(UserCommand::List(list)) => people::list(env, site, list),
         Command::User(UserCommand::Passwd(passwd)) => user::passwd(env, site, passwd),
+        Command::User(UserCommand::Remove(remove)) => user::remove(env, site, remove),
         Command::User(UserCommand::Renew(args)) => renew::renew(env, site, args),
         Command::User(UserCommand::Revoke(args)) => revoke::revoke(env, site, args),
         Command::User(UserCommand::Show { address }) => people::show(env, site, address),
-        Command::User(UserCommand::Remove(remove)) => user::remove(env, site, remove),
     }
 }
 

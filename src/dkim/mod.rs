@@ -1,6 +1,6 @@
 //! What DKIM says about a key: its record and its selector. Keys come from elsewhere; nothing here signs.
 
-use time::Date;
+use time::{Date, OffsetDateTime};
 
 use crate::inventory::{DkimAlgorithm, DkimKey};
 use crate::names::{DomainName, Selector};
@@ -31,10 +31,20 @@ pub fn key_file_name(key: &DkimKey) -> String {
 /// Returns a selector that the domain has never used: `202611r`, then `202611r2` and so on.
 ///
 /// `used` are all selectors of the domain that ever were, not only those that still sign: a receiver may have kept an old
-/// record.
-pub fn fresh_selector(date: Date, algorithm: DkimAlgorithm, used: &[Selector]) -> Option<Selector> {
-    let stem = format!("{:04}{:02}{}", date.year(), u8::from(date.month()), algorithm.letter());
-    let numbered = (2..=used.len() + 1).map(|number| format!("{stem}{number}"));
+/// record. `restored` is when they came back with a backup, if they did: others of the same month may have been used and
+/// forgotten, so that from then on until its end selectors say that time as well, `202611r-24120000`.
+pub fn fresh_selector(
+    date: Date,
+    algorithm: DkimAlgorithm,
+    used: &[Selector],
+    restored: Option<OffsetDateTime>,
+) -> Option<Selector> {
+    let mut stem = format!("{:04}{:02}{}", date.year(), u8::from(date.month()), algorithm.letter());
+    if let Some(at) = restored.filter(|at| (at.year(), at.month()) == (date.year(), date.month())) {
+        stem.push_str(&format!("-{:02}{:02}{:02}{:02}", at.day(), at.hour(), at.minute(), at.second()));
+    }
+    let dash = if stem.contains('-') { "-" } else { "" };
+    let numbered = (2..=used.len() + 1).map(|number| format!("{stem}{dash}{number}"));
     let mut candidates = std::iter::once(stem.clone()).chain(numbered);
     let fresh = candidates.find(|candidate| !used.iter().any(|selector| selector.as_str() == candidate));
     // A year before 0 gives no selector; every other date does.
@@ -44,7 +54,7 @@ pub fn fresh_selector(date: Date, algorithm: DkimAlgorithm, used: &[Selector]) -
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use time::macros::date;
+    use time::macros::{date, datetime};
 
     use super::*;
 
@@ -52,14 +62,25 @@ mod tests {
     fn a_selector_is_never_used_again() {
         let mut used = Vec::new();
         for expected in ["202611r", "202611r2", "202611r3", "202611r4"] {
-            let fresh = fresh_selector(date!(2026 - 11 - 30), DkimAlgorithm::Rsa, &used).unwrap();
+            let fresh = fresh_selector(date!(2026 - 11 - 30), DkimAlgorithm::Rsa, &used, None).unwrap();
             assert_eq!(fresh.as_str(), expected);
             used.push(fresh);
         }
         used.remove(1);
-        let again = fresh_selector(date!(2026 - 11 - 01), DkimAlgorithm::Rsa, &used).unwrap();
+        let again = fresh_selector(date!(2026 - 11 - 01), DkimAlgorithm::Rsa, &used, None).unwrap();
         assert_eq!(again.as_str(), "202611r2", "only what is told to be used is avoided");
-        let other = fresh_selector(date!(2026 - 11 - 30), DkimAlgorithm::Ed25519, &used).unwrap();
+        let other = fresh_selector(date!(2026 - 11 - 30), DkimAlgorithm::Ed25519, &used, None).unwrap();
         assert_eq!(other.as_str(), "202611e");
+    }
+
+    #[test]
+    fn a_selector_that_a_backup_forgot_is_not_used_again_in_its_month() {
+        let fresh = |date, used: &[Selector]| {
+            fresh_selector(date, DkimAlgorithm::Rsa, used, Some(datetime!(2026-11-24 12:00:05 UTC))).unwrap()
+        };
+        let first = fresh(date!(2026 - 11 - 30), &[]);
+        assert_eq!(first.as_str(), "202611r-24120005");
+        assert_eq!(fresh(date!(2026 - 11 - 30), &[first]).as_str(), "202611r-24120005-2");
+        assert_eq!(fresh(date!(2026 - 12 - 01), &[]).as_str(), "202612r");
     }
 }

@@ -23,6 +23,9 @@ pub enum StoreError {
     /// Another run holds the site's lock and does not end.
     #[error("`{0}` is held by another postseal; let it finish, or end it, and run the command again")]
     Busy(Utf8PathBuf),
+    /// The ledger of a backup, or a key that it needs, is not what it must be.
+    #[error("{0}; take another backup: nothing was put into place")]
+    Damaged(String),
     /// A killed run's new site was brought to its end.
     #[error("`{0}` was left half made by a run that was killed, and is complete now; look at what it holds")]
     Completed(Utf8PathBuf),
@@ -61,6 +64,9 @@ pub enum StoreError {
         "`{0}` does not exist; go to the site's directory or name it with --site, or make a site: postseal init DOMAIN"
     )]
     NoState(Utf8PathBuf),
+    /// What should be a backup is none that can be unpacked.
+    #[error("{0}; name a file that postseal backup wrote: nothing was put into place")]
+    NoBackup(String),
     /// What should hold a password or passphrase is too large for one.
     #[error("`{0}` is longer than 4096 octets; name a file that holds the secret only")]
     NoSecret(Utf8PathBuf),
@@ -101,6 +107,9 @@ pub enum StoreError {
     /// A text is not as it should be, at a place that can be pointed at.
     #[error("{}", .0.message)]
     Text(Box<Diagnostic>),
+    /// A backup was made for another passphrase or key.
+    #[error("what was given does not open `{0}`; look which passphrase or key it was made for")]
+    WrongOpener(Utf8PathBuf),
 }
 
 /// Words for the reasons that a person can mend at once.
@@ -172,7 +181,87 @@ pub fn write_new(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), StoreEr
     sync_directory(parent(path))
 }
 
+/// A file in the making that must not exist yet: nobody sees it before it is whole, and killed half-way it leaves only what the
+/// next one in the same directory removes.
+#[derive(Debug)]
+pub(super) struct NewFile {
+    path: Utf8PathBuf,
+    temporary: Option<Temporary>,
+    /// Locked, so that what a killed run left is told from what one is at work on.
+    file: File,
+}
+
+const NEW_FILE: &str = "new-";
+
+impl NewFile {
+    /// Begins a file that only its owner may read.
+    pub(super) fn create(path: &Utf8Path) -> Result<Self, StoreError> {
+        let doing = while_doing("write", path);
+        if exists(path)? {
+            return Err(StoreError::Exists(path.to_owned()));
+        }
+        let directory = parent(path);
+        for item in list(directory)? {
+            let name = item.path.file_name().unwrap_or_default();
+            let is_ours = name.starts_with(&format!("{PREFIX}{NEW_FILE}")) && name.ends_with(SUFFIX);
+            if is_ours && item.kind == ItemKind::File {
+                // Somebody else's is left to them.
+                let dead = OpenOptions::new().write(true).open(&item.path).is_ok_and(|file| file.try_lock().is_ok());
+                let _ = dead.then(|| fs::remove_file(&item.path));
+            }
+        }
+        let (temporary, file) = Temporary::create_as(directory, NEW_FILE, 0o600).map_err(&doing)?;
+        // Where there are no locks, as on some network's disks, nothing is swept either.
+        let _ = file.try_lock();
+        if file.metadata().map_err(&doing)?.permissions().mode() & 0o7777 != 0o600 {
+            // A disk for all systems knows no modes.
+            let _ = file.set_permissions(fs::Permissions::from_mode(0o600));
+        }
+        Ok(Self { path: path.to_owned(), temporary: Some(temporary), file })
+    }
+
+    /// Brings it to the disk and to its name, which nobody may have taken meanwhile.
+    pub(super) fn finish(mut self) -> Result<(), StoreError> {
+        let doing = while_doing("write", &self.path);
+        self.file.sync_all().map_err(&doing)?;
+        let Some(temporary) = self.temporary.take() else { return Ok(()) };
+        match fs::hard_link(&temporary.path, &self.path) {
+            Ok(()) => drop(temporary),
+            Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(StoreError::Exists(self.path.clone()));
+            }
+            // A disk for all systems knows no links: the name is taken first, and then replaced.
+            Err(refused) if matches!(refused.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path).map_err(&doing)?;
+                fs::rename(&temporary.path, &self.path).map_err(&doing)?;
+                temporary.keep();
+            }
+            Err(other) => return Err(doing(other)),
+        }
+        sync_directory(parent(&self.path))
+    }
+}
+
+impl io::Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Makes an empty file under a name that nothing refers to, and that `remove_leftovers` knows.
+pub(super) fn create_temporary(directory: &Utf8Path, mode: u32) -> Result<Utf8PathBuf, StoreError> {
+    let (temporary, _) = Temporary::create(directory, mode).map_err(while_doing("write", directory))?;
+    let path = temporary.path.clone();
+    temporary.keep();
+    Ok(path)
+}
+
 /// A file under a name that nothing refers to, removed when dropped.
+#[derive(Debug)]
 pub(super) struct Temporary {
     path: Utf8PathBuf,
 }
@@ -186,10 +275,14 @@ impl Temporary {
     }
 
     fn create(directory: &Utf8Path, mode: u32) -> io::Result<(Self, File)> {
+        Self::create_as(directory, "", mode)
+    }
+
+    fn create_as(directory: &Utf8Path, what: &str, mode: u32) -> io::Result<(Self, File)> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         loop {
             let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let path = directory.join(format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id()));
+            let path = directory.join(format!("{PREFIX}{what}{}-{number}{SUFFIX}", std::process::id()));
             match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
                 Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {}
                 result => return result.map(|file| (Self { path }, file)),
@@ -274,6 +367,29 @@ pub(super) fn sync_file_system(directories: &[&Utf8Path]) -> Result<(), StoreErr
 #[cfg(not(target_os = "linux"))]
 pub(super) fn sync_file_system(_directories: &[&Utf8Path]) -> Result<(), StoreError> {
     Ok(())
+}
+
+/// Writes a file of that size into a directory that nobody reads yet, from a stream that does not fit into memory.
+pub(super) fn write_staged_from(
+    path: &Utf8Path,
+    from: &mut impl io::Read,
+    size: u64,
+    mode: u32,
+) -> Result<(), StoreError> {
+    let doing = while_doing("write", path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(&doing)?;
+    let mut buffer = zeroize::Zeroizing::new(vec![0; 1 << 16]);
+    let mut left = size;
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = from.read(buffer.get_mut(..most).unwrap_or_default()).map_err(&doing)?;
+        if read == 0 {
+            return Err(doing(io::ErrorKind::UnexpectedEof.into()));
+        }
+        file.write_all(buffer.get(..read).unwrap_or_default()).map_err(&doing)?;
+        left -= read as u64;
+    }
+    write_through(&mut file, &[], mode).map_err(&doing)
 }
 
 /// Adds to the end of a file that another program gave, unless it would grow longer than the limit. Returns whether it did.

@@ -12,10 +12,10 @@ use crate::password;
 use crate::pki::Certificate;
 use crate::pki::audit;
 use crate::secret::Secret;
-use crate::store::Store;
 use crate::store::files::{self, ItemKind, StoreError};
 use crate::store::keys::{DEVICE_PASSWORD, KEY, Passphrase, SITE_CA, own_names};
 use crate::store::ledger::{CertificateRow, CrlRow};
+use crate::store::{Store, Writer};
 
 /// Something that is not as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -474,6 +474,15 @@ impl Checks<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Writer {
+    /// Refuses a site, before it is put into its place, whose ledger cannot be relied on.
+    pub fn refuse_damage(&self) -> Result<(), StoreError> {
+        let checked = self.check(&mut |_, _| ())?;
+        let damage = checked.findings.into_iter().find(|finding| finding.weight == Weight::Ledger);
+        damage.map_or(Ok(()), |finding| Err(StoreError::Damaged(finding.problem)))
     }
 }
 

@@ -4,6 +4,7 @@
 //! `out/` are derived and made anew by the next command. Time and randomness are given to this module.
 
 mod archive;
+pub mod backup;
 pub mod files;
 mod fsck;
 mod guard;
@@ -199,6 +200,17 @@ impl Writer {
             files::write_new(&path, b"", 0o600)?;
         }
         let ledger = Ledger::open(&path)?;
+        Ok(Self { store: Store { site, ledger }, set_aside: Vec::new(), _lock: lock })
+    }
+
+    /// Opens a site that was unpacked where nobody else looks.
+    fn of_filled(site: SiteDir, lock: SiteLock) -> Result<Self, StoreError> {
+        let path = checked_state(&site)?.join("ledger.sqlite");
+        let ledger = Ledger::open_restored(&path)?;
+        if ledger.is_empty()? {
+            return Err(StoreError::Damaged("the ledger is empty".to_owned()));
+        }
+        ignore(&site)?;
         Ok(Self { store: Store { site, ledger }, set_aside: Vec::new(), _lock: lock })
     }
 

@@ -13,8 +13,11 @@ use crate::store::files::{self, ItemKind, StoreError, while_doing};
 use crate::store::guard::SiteLock;
 use crate::store::{SiteDir, Writer};
 
-/// What a site consists of, in the order in which it is moved: the first claims the place, the last makes it a site.
-const PARTS: [&str; 6] = ["state", "handout", "out", ".gitignore", "postseal.lock", "postseal.toml"];
+/// What a site consists of, in the order in which it is moved: the first claims the place, the last makes it a site. What is
+/// written by hand may be there before a new site is.
+const PARTS: [&str; 9] =
+    ["state", "domains", "templates", "golden", "handout", "out", ".gitignore", "postseal.lock", "postseal.toml"];
+const BY_HAND: [&str; 3] = ["domains", "templates", "golden"];
 
 /// A site in the making, removed when it is dropped before [`Staged::settle`].
 #[derive(Debug)]
@@ -27,24 +30,49 @@ pub struct Staged {
 impl Staged {
     /// Makes an empty site for a place where none is. `suffix` is random, so that no two runs share a stage.
     pub fn new(target: &SiteDir, suffix: &str, wait: impl FnMut(Duration)) -> Result<Self, StoreError> {
+        let mut staged = Self::begin(target, suffix, &BY_HAND)?;
+        staged.writer = Some(Writer::create(SiteDir::new(staged.stage.clone()), wait)?);
+        Ok(staged)
+    }
+
+    /// Makes a site of what `fill` puts into an empty directory, for a place where no part of a site is; also returns what `fill`
+    /// does.
+    pub fn filled<T>(
+        target: &SiteDir,
+        suffix: &str,
+        wait: impl FnMut(Duration),
+        fill: impl FnOnce(&SiteDir) -> Result<T, StoreError>,
+    ) -> Result<(Self, T), StoreError> {
+        let mut staged = Self::begin(target, suffix, &[])?;
+        let site = SiteDir::new(staged.stage.clone());
+        files::create_dir(&site.path("state"), 0o700)?;
+        let lock = SiteLock::acquire(&site.path("state"), wait)?;
+        let filled = fill(&site)?;
+        staged.writer = Some(Writer::of_filled(site, lock)?);
+        Ok((staged, filled))
+    }
+
+    /// Begins a stage. `free` are the parts that may be there already, and stay.
+    fn begin(target: &SiteDir, suffix: &str, free: &[&str]) -> Result<Self, StoreError> {
         let place = target.root();
         let around = if place.is_dir() { place } else { files::parent(place) };
         let prefix = format!(".postseal-{}.", place.file_name().unwrap_or("site"));
         finish_killed(target, &prefix)?;
-        refuse_occupied(target)?;
+        refuse_occupied(target, free)?;
         files::create_dir(around, 0o755)?;
         let stage = around.join(format!("{prefix}{suffix}.tmp"));
         // Must not exist: what somebody else made there is not ours to put keys into.
         DirBuilder::new().mode(0o755).create(&stage).map_err(while_doing("create", &stage))?;
-        let mut staged = Self { writer: None, stage, target: target.clone() };
+        let staged = Self { writer: None, stage, target: target.clone() };
         sweep(around, &prefix, &staged.stage)?;
-        staged.writer = Some(Writer::create(SiteDir::new(staged.stage.clone()), wait)?);
         Ok(staged)
     }
 
     /// Moves the finished site to its place and closes it.
     pub fn settle(mut self) -> Result<(), StoreError> {
-        refuse_occupied(&self.target)?;
+        // What is not in the stage is not moved.
+        let absent = PARTS.into_iter().filter(|part| !self.stage.join(part).exists()).collect::<Vec<_>>();
+        refuse_occupied(&self.target, &absent)?;
         let Some(Writer { store, _lock: lock, .. }) = self.writer.take() else { return Ok(()) };
         // SQLite keeps paths: its files are closed before they move.
         drop(store);
@@ -105,12 +133,12 @@ impl Drop for Staged {
 }
 
 /// A site is made where nothing is, or in a directory that holds none of its parts.
-fn refuse_occupied(target: &SiteDir) -> Result<(), StoreError> {
+fn refuse_occupied(target: &SiteDir, free: &[&str]) -> Result<(), StoreError> {
     let settings = target.path("postseal.toml");
     if files::exists(&settings)? || target.has_state()? {
         return Err(StoreError::HoldsSite(settings));
     }
-    for part in PARTS {
+    for part in PARTS.into_iter().filter(|part| !free.contains(part)) {
         let path = target.path(part);
         if files::exists(&path)? {
             return Err(StoreError::Occupied(path));

@@ -140,6 +140,19 @@ impl Ledger {
         if steps_taken(&sql)? < STEPS.len() { Err(LedgerError::CannotWrite) } else { Ok(Self { sql }) }
     }
 
+    /// Opens a ledger that [`Self::copy_into`] wrote.
+    pub fn open_restored(path: &Utf8Path) -> Result<Self, LedgerError> {
+        let ledger = Self::open(path)?;
+        ledger.sql.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        Ok(ledger)
+    }
+
+    /// Copies all that is recorded, and nothing that was deleted, into an empty file.
+    pub fn copy_into(&self, path: &Utf8Path) -> Result<(), LedgerError> {
+        self.sql.execute("VACUUM INTO ?1", [path.as_str()])?;
+        Ok(())
+    }
+
     fn prepare(mut sql: Connection) -> Result<Self, LedgerError> {
         sql.busy_timeout(Duration::from_mins(1))?;
         sql.pragma_update(None, "foreign_keys", true)?;
@@ -264,6 +277,11 @@ impl Ledger {
     /// Tells whether an account has a password.
     pub fn has_password(&self, address: &MailAddress) -> Result<bool, LedgerError> {
         read::has_password(&self.sql, address)
+    }
+
+    /// Returns when something happened last, if it ever did.
+    pub fn last_event(&self, what: &str) -> Result<Option<OffsetDateTime>, LedgerError> {
+        read::last_event(&self.sql, what)
     }
 
     /// Returns path and digest of everything that was ever installed on a host below the root.

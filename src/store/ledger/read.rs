@@ -428,6 +428,11 @@ pub(super) fn has_password(sql: &Connection, address: &MailAddress) -> Result<bo
     Ok(sql.query_row(query, [address.as_str()], |row| row.get(0))?)
 }
 
+pub(super) fn last_event(sql: &Connection, what: &str) -> Result<Option<OffsetDateTime>, LedgerError> {
+    let at: Option<i64> = sql.query_row("SELECT max(at) FROM event WHERE what = ?1", [what], |row| row.get(0))?;
+    at.map(moment).transpose()
+}
+
 pub(super) fn installed(
     sql: &Connection,
     host: &HostName,
