@@ -134,7 +134,7 @@ const CASES: &[Case] = &[
     ("csv-line", 2, |site| import(site, "address,device\nbob@example.com\n", &["--stop"])),
     ("csv-name", 2, |site| import(site, "address,device\nbob@example.com,My Phone\n", &["--stop"])),
     ("device-taken", 2, |site| postseal(site, ["user", "add", "alice@example.com"])),
-    ("device-unknown", 2, |site| postseal(site, ["user", "revoke", "alice@example.com", "--device", "phone"])),
+    ("device-unknown", 2, |site| postseal(site, ["user", "handout", "alice@example.com", "--device", "fone"])),
     ("domain-unknown", 2, |site| postseal(site, ["dns", "example.org"])),
     ("empty-secret", 2, |site| passwd(site, b"\n")),
     ("file-name", 2, |site| {
@@ -230,6 +230,13 @@ const CASES: &[Case] = &[
             fs::write(site.join("root/etc").join(name), "root:x:0:0:::\n").unwrap();
         }
         postseal(site, ["plan", "--root", site.join("root").to_str().unwrap()])
+    }),
+    ("not-removed", 3, |site| {
+        fs::create_dir(site.join("elsewhere")).unwrap();
+        fs::remove_dir_all(site.join("handout/alice@example.com")).unwrap();
+        fs::create_dir(site.join("handout/alice@example.com")).unwrap();
+        std::os::unix::fs::symlink(site.join("elsewhere"), site.join("handout/alice@example.com/default")).unwrap();
+        postseal(site, ["user", "handout", "alice@example.com", "--done"])
     }),
     ("not-rendered", 3, |site| {
         edit(site, "[[domain]]", "[[domain]]\nspf = 1");

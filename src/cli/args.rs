@@ -6,8 +6,9 @@ use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cli::backup::Backup;
-use crate::cli::ca::{Export, Import};
 use crate::cli::confirm::Confirm;
+use crate::cli::export::Export;
+use crate::cli::handout::Handout;
 use crate::cli::restore::Restore;
 use crate::cli::server::ServerCommand;
 use crate::keys::KeyKind;
@@ -55,6 +56,8 @@ pub(super) enum Format {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Show what the ledger knows in a form that other programs read
+    Export(Export),
     /// Check that ledger and files agree, and change nothing (exit code 1 if something is not in order)
     Fsck,
     /// Make a complete site: settings, CA, server certificate, DKIM keys, first user, first render
@@ -209,6 +212,8 @@ pub(super) enum UserCommand {
     Add(UserAdd),
     /// Admit certificates again that a restore holds
     Confirm(Confirm),
+    /// Show where it lies what a person is to be given, or remove it once they have it
+    Handout(Handout),
     /// Issue certificates for everyone on a list; who has one already is skipped
     Import(super::import::Import),
     /// Show the users and their certificates
@@ -301,9 +306,9 @@ pub(super) enum CaCommand {
     /// Show what the issuing CA for all clients has revoked (trust = "ca")
     Crl(crate::cli::issuing::ShowCrl),
     /// Write the site CA's certificate as PEM and DER, with a text to compare it by, into a directory
-    Export(Export),
+    Export(super::ca::Export),
     /// Make a CA that was made elsewhere the site's own
-    Import(Import),
+    Import(super::ca::Import),
     /// Make the site CA's next certificate: same key and name, ten years from now, for the hosts of postseal.toml
     ///
     /// Certificates that were issued before stay as they are and go on working. With --clients it is the issuing CA for all

@@ -60,6 +60,14 @@ impl Failure {
         Self::Recorded(diagnostics)
     }
 
+    /// Says that a handover is recorded all the same, and who removes what is still there.
+    pub(super) fn unremoved(self, recorded: &str) -> Self {
+        let mut diagnostics = self.diagnostics().to_vec();
+        let help = "mend what is named above, then: postseal render; there is no need to repeat this command";
+        diagnostics.push(Diagnostic::error("not-removed", format!("{recorded}, but some of it is still here"), help));
+        Self::Recorded(diagnostics)
+    }
+
     /// Says that all is done, though the report of it could not be shown.
     pub(super) fn unshown(self, done: &str) -> Self {
         let Self::Work(mut diagnostic) = self else { return self };

@@ -7,10 +7,12 @@ mod codes;
 mod confirm;
 mod csr;
 pub mod draw;
+mod export;
 mod failure;
 mod fsck;
 mod github;
 mod golden;
+mod handout;
 mod host;
 mod import;
 mod init;
@@ -87,6 +89,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Forma
         Command::Diff(diff) => golden::diff(site, diff.exit_zero),
         Command::Dkim(DkimCommand::List) => show::dkim(site),
         Command::Dns(dns) => show::dns(site, dns.domain.as_ref()),
+        Command::Export(export) => self::export::export(env, site, export),
         Command::Fsck => fsck::fsck(env, site),
         Command::Init(init) => self::init::init(env, site, init),
         Command::Man => man(),
@@ -98,6 +101,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Forma
         Command::Tick(tick) => self::tick::tick(env, site, tick),
         Command::User(UserCommand::Add(add)) => user::add(env, site, add),
         Command::User(UserCommand::Confirm(confirm)) => self::confirm::confirm(env, site, confirm),
+        Command::User(UserCommand::Handout(handout)) => self::handout::handout(env, site, handout),
         Command::User(UserCommand::Import(import)) => import::import(env, site, import),
         Command::User(UserCommand::List(list)) => people::list(env, site, list),
         Command::User(UserCommand::Passwd(passwd)) => user::passwd(env, site, passwd),

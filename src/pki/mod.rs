@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod crl;
 mod der;
 pub mod import;
+pub mod index;
 pub mod inspect;
 pub mod issue;
 pub mod profile;

@@ -8,6 +8,7 @@ pub mod backup;
 pub mod files;
 mod fsck;
 mod guard;
+mod handout;
 mod incoming;
 mod installs;
 mod keys;
@@ -35,6 +36,7 @@ use self::files::Depth;
 pub use self::files::StoreError;
 pub use self::fsck::{Checked, Finding, Weight};
 use self::guard::SiteLock;
+pub use self::handout::{Lying, Waiting, is_waiting};
 pub use self::incoming::{Handout, Incoming};
 pub use self::keys::{Passphrase, SITE_CA, bundle_names, chain_name};
 use self::ledger::{Ledger, LedgerError, Transaction};
@@ -230,6 +232,7 @@ impl Writer {
         writer.refuse_old_ledger()?;
         writer.settle_password()?;
         writer.set_aside = writer.settle_handouts()?;
+        writer.settle_hand_over()?;
         let swept = writer.sweep()?;
         writer.set_aside.extend(swept);
         Ok(writer)

@@ -279,6 +279,11 @@ impl Ledger {
         read::has_password(&self.sql, address)
     }
 
+    /// Returns the devices whose newest certificate was handed over.
+    pub fn handed_over(&self) -> Result<Vec<(MailAddress, DeviceName)>, LedgerError> {
+        read::handed_over(&self.sql)
+    }
+
     /// Returns when something happened last, if it ever did.
     pub fn last_event(&self, what: &str) -> Result<Option<OffsetDateTime>, LedgerError> {
         read::last_event(&self.sql, what)

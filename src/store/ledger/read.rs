@@ -428,6 +428,12 @@ pub(super) fn has_password(sql: &Connection, address: &MailAddress) -> Result<bo
     Ok(sql.query_row(query, [address.as_str()], |row| row.get(0))?)
 }
 
+pub(super) fn handed_over(sql: &Connection) -> Result<Vec<(MailAddress, DeviceName)>, LedgerError> {
+    let query = "SELECT address, device FROM certificate WHERE kind = 'client' AND status IN ('live', 'held')
+                 AND superseded_by IS NULL AND handed_over IS NOT NULL ORDER BY serial";
+    all(sql, query, [], |row| Ok((parsed(&text(row, 0)?, "mail address")?, parsed(&text(row, 1)?, "device name")?)))
+}
+
 pub(super) fn last_event(sql: &Connection, what: &str) -> Result<Option<OffsetDateTime>, LedgerError> {
     let at: Option<i64> = sql.query_row("SELECT max(at) FROM event WHERE what = ?1", [what], |row| row.get(0))?;
     at.map(moment).transpose()
