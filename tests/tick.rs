@@ -182,7 +182,7 @@ fn a_crl_is_made_anew_at_half_its_life_and_its_end_is_told_before_it_locks_anyon
 #[test]
 fn what_was_handed_out_for_a_certificate_goes_with_it() {
     let (_guard, site) = site();
-    let handout = site.join("handout/alice@example.com/default");
+    let handout = site.join("handout/alice@example.com");
     let password = site.join("state/passwords/alice@example.com/default.p12-password");
     assert!(handout.exists() && password.exists());
     assert_eq!(tick(365, &site).err, "");
@@ -190,6 +190,13 @@ fn what_was_handed_out_for_a_certificate_goes_with_it() {
     // Nothing is left that the next run would take for what a killed one left.
     assert_eq!(tick(366, &site).err, "");
     assert!(!site.join("state/swept").exists());
+}
+
+#[test]
+fn a_handout_that_somebody_removed_is_not_missed() {
+    let (_guard, site) = site();
+    fs::remove_dir_all(site.join("handout")).unwrap();
+    assert_eq!((tick(365, &site).exit_code, tick(366, &site).exit_code), (0, 0));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::names::{DeviceName, Digest, MailAddress};
 use crate::secret::Secret;
 use crate::store::files::{self, StoreError};
+use crate::store::sweep::remove_if_empty;
 use crate::store::{Store, Writer};
 
 /// The end of a key's file name.
@@ -210,6 +211,7 @@ impl Writer {
         let handout = self.handout_path(address, device);
         files::refuse_link(files::parent(&handout))?;
         files::remove_dir(&handout)?;
+        remove_if_empty(files::parent(&handout))?;
         self.remove_passphrase(Passphrase::Device(address, device))
     }
 

@@ -106,13 +106,16 @@ impl Sweep<'_> {
     }
 
     fn handouts(&mut self, address: &MailAddress, directory: &Utf8Path) -> Result<(), StoreError> {
-        for item in files::list(directory)?.into_iter().filter(|item| item.kind == ItemKind::Directory) {
+        let items = files::list(directory)?;
+        let mut may_be_empty = items.is_empty();
+        for item in items.into_iter().filter(|item| item.kind == ItemKind::Directory) {
             let device: Option<DeviceName> = item.path.file_name().and_then(|name| name.parse().ok());
             if let Some(device) = device.filter(|device| !self.known.knows_device(address, device)) {
                 self.handout(address, &device, &item.path)?;
+                may_be_empty = true;
             }
         }
-        if self.known.accounts.contains(address) { Ok(()) } else { remove_if_empty(directory) }
+        if may_be_empty { remove_if_empty(directory) } else { Ok(()) }
     }
 
     fn handout(&mut self, address: &MailAddress, device: &DeviceName, directory: &Utf8Path) -> Result<(), StoreError> {
@@ -147,10 +150,10 @@ impl Sweep<'_> {
     }
 }
 
-fn remove_if_empty(directory: &Utf8Path) -> Result<(), StoreError> {
+pub(super) fn remove_if_empty(directory: &Utf8Path) -> Result<(), StoreError> {
     match fs::remove_dir(directory) {
         Ok(()) => files::sync_directory(files::parent(directory)),
-        Err(kept) if kept.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        Err(kept) if [io::ErrorKind::DirectoryNotEmpty, io::ErrorKind::NotFound].contains(&kept.kind()) => Ok(()),
         Err(other) => Err(while_doing("remove", directory)(other)),
     }
 }
