@@ -219,6 +219,9 @@ def assert_settled(site: Path, records: Records) -> None:
     assert listed.count("BEGIN CERTIFICATE") == max(1, len(records.twins))
     crl = tables / "clients.crl"
     assert sorted(records.crls) == sorted(sections(crl.read_text()) if crl.exists() else [])
+    # What postseal itself offers to find out the same.
+    checked = run(["fsck", "--site", str(site)])
+    assert checked.code == 0, checked
 
 
 def sections(text: str) -> list[str]:
