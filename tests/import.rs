@@ -16,10 +16,12 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use camino::Utf8Path;
+use postseal::accounts_csv::List;
 use postseal::inventory::Inventory;
 use postseal::password;
 use postseal::secret::Secret;
 use postseal::store::{Passphrase, SiteDir, Store};
+use proptest::prelude::*;
 
 use surroundings::{Answer, postseal, site, snapshot};
 
@@ -225,6 +227,27 @@ fn a_new_device_of_a_user_leaves_account_and_older_devices_alone() {
     let phone =
         inventory.client_certificates.iter().find(|certificate| certificate.device.as_str() == "phone").unwrap();
     assert_eq!((phone.not_after - phone.not_before).whole_days(), 30);
+}
+
+proptest! {
+    /// Whatever another program writes as CSV reads back as itself.
+    #[test]
+    fn what_the_crate_csv_writes_is_read(rows in proptest::collection::vec(("\\PC{0,20}|[ ,;\"\r\n\ta-z]{0,12}", "[ -~]{8,20}"), 1..8)) {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.write_record(["name", "password", "address"]).unwrap();
+        for (number, (name, password)) in rows.iter().enumerate() {
+            writer.write_record([name, password, &format!("user{number}@example.com")]).unwrap();
+        }
+        let text = Secret::new(writer.into_inner().unwrap());
+        let mut list = List::read("users.csv".into(), &text).unwrap();
+        let lines = list.take_lines();
+        prop_assert_eq!(list.told(), []);
+        prop_assert_eq!(lines.len(), rows.len());
+        for (line, (name, password)) in lines.iter().zip(&rows) {
+            prop_assert_eq!(list.name(line), name.as_str());
+            prop_assert_eq!(line.password.as_ref().and_then(Secret::expose_str), Some(password.as_str()));
+        }
+    }
 }
 
 // The archive

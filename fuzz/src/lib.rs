@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use camino::Utf8Path;
+use postseal::accounts_csv::List;
 use postseal::cli::draw::{draw, json_text, short, to_json};
 use postseal::diag::{Diagnostic, Source};
 use postseal::dns::zone::character_strings;
@@ -28,6 +29,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("certificate", certificate),
     ("key", key),
+    ("list", list),
     ("lock", lock),
     ("pem", pem),
     ("request", request),
@@ -76,6 +78,25 @@ pub fn pem(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = Certificate::all_from_pem(text);
         let _ = PrivateKey::decrypt(text, &Secret::from("correct horse".to_owned()));
+    }
+}
+
+/// A list of users: told safely, with places that are in it, or taken. The password of a user who is taken is told nowhere.
+pub fn list(data: &[u8]) {
+    let text = Secret::new(data.to_vec());
+    let (told, lines) = match List::read("users.csv".into(), &text) {
+        Ok(mut list) => (list.told(), list.take_lines()),
+        Err(told) => (told, Vec::new()),
+    };
+    self::told(&told);
+    let sources: Vec<&str> = told.iter().filter_map(|found| Some(found.place.as_ref()?.source.text.as_str())).collect();
+    for line in lines {
+        let password = line.password.as_ref().and_then(Secret::expose_str).unwrap_or_default();
+        // What is in another field too may be shown there; what stands for hidden octets hides none.
+        let once = text.expose_str().is_some_and(|text| text.matches(password).count() == 1);
+        if once && password.contains(|c: char| c.is_ascii_alphanumeric()) {
+            assert!(!sources.iter().any(|source| source.contains(password)), "{sources:?}");
+        }
     }
 }
 

@@ -155,7 +155,9 @@ pub(super) fn writer(env: &dyn Env, directory: SiteDir) -> Result<Writer, Failur
 
 /// Renders what the ledger says now, and brings `out/` and `postseal.lock` up to date. Returns whether they changed.
 pub(super) fn refresh(wanted: &Wanted, store: &Writer) -> Result<bool, Failure> {
-    Ok(store.refresh_derived(&wanted.checked(&store.inventory()?, store)?)?)
+    // The inventory of a large site is gone before its files are read.
+    let tree = wanted.checked(&store.inventory()?, store)?;
+    Ok(store.refresh_derived(&tree)?)
 }
 
 /// Returns the path of something in the site, as the user would write it.

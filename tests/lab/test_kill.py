@@ -337,9 +337,8 @@ def in_own_mounts(script: str, *arguments: str) -> Done:
 @pytest.mark.parametrize("room", [0, 1, 3, 8, 16, 31, 60, 99] if FULL else [0, 31])
 def test_the_disk_is_really_full(command: Command, room: int, base: Path, prepared: Path) -> None:
     site = fresh(prepared, "full")
-    if (site.parent / "users.csv").exists():
-        shutil.copy(site.parent / "users.csv", "/mnt")
     arguments = " ".join(command.on(Path("/mnt/site"))[:-2])
+    arguments = arguments.replace("/mnt/users.csv", str(site.parent / "users.csv"))
     stopped = in_own_mounts(FULL_DISK, str(site), str(room * 4096), str(PROGRAM), arguments)
     assert stopped.code in ((1, 3) if command.in_parts else (3,)) + command.fine, stopped
     assert stopped.code in command.fine or stopped.says_how, stopped
@@ -351,6 +350,7 @@ def test_the_disk_is_really_full(command: Command, room: int, base: Path, prepar
 def test_on_a_read_only_disk_a_writer_says_so(writer: Command, base: Path, memory: Path) -> None:
     with tempfile.TemporaryDirectory(dir=memory) as around:
         site = copy(base, Path(around) / "site")
+        a_list(site)
         place = site / "new" if writer.makes_a_site else site
         (site.parent / "root").mkdir()
         arguments = " ".join(writer.on(place))
