@@ -243,9 +243,11 @@ fn memory(few: u32, many: u32) {
     );
 }
 
+/// How many users of a list are compared with one of another program's.
+const USERS: u32 = 32;
+
 fn against_others(turns: usize) {
     let (site, peers) = (Site::new(), Peers::new());
-    const USERS: u32 = 32;
     let [start, own, openssl] = in_turn(
         turns,
         [

@@ -118,7 +118,7 @@ fn a_bad_line_is_told_with_its_place_and_stops_nothing() {
     let answer = import(&site, BAD, &["--format", "json"]);
     assert_eq!(answer.exit_code, 1, "{answer:?}");
     let told: serde_json::Value = serde_json::from_str(&answer.out).unwrap();
-    assert_eq!(told, serde_json::json!({ "issued": 2, "already_there": 0, "bad_lines": 8 }));
+    assert_eq!(told, serde_json::json!({ "issued": 2, "already_there": 0, "bad_lines": 8, "archive": null }));
     let findings: serde_json::Value = serde_json::from_str(&answer.err).unwrap();
     let place = |finding: &serde_json::Value| format!("{}:{} {}", finding["line"], finding["column"], finding["code"]);
     let places: Vec<String> = findings.as_array().unwrap().iter().map(place).collect();

@@ -125,7 +125,7 @@ pub(super) fn import(env: &dyn Env, site: Option<&Utf8Path>, args: &Import) -> R
     // A run that was killed may have left this to do.
     session::refresh(&wanted, &store).map_err(|failure| failure.after(&done))?;
     let mut text = format!("issued: {issued}\nalready there: {already_there}\nbad lines: {}\n", list.bad_lines());
-    let mut json = json!({ "issued": issued, "already_there": already_there, "bad_lines": list.bad_lines() });
+    let mut archive = None;
     if issued > 0 {
         let place = |name| session::shown(&store, name);
         text.push_str(&format!(
@@ -137,11 +137,13 @@ pub(super) fn import(env: &dyn Env, site: Option<&Utf8Path>, args: &Import) -> R
     if let Some(path) = &args.archive {
         let archived = write_archive(env, args, &list, &lines, &store).map_err(|failure| stopped(failure, issued))?;
         text.push_str(&format!("{path} holds what {archived} of them are to be given; keep it from others\n"));
-        json["archive"] = json!({ "path": path.as_str(), "handouts": archived });
+        archive = Some(json!({ "path": path.as_str(), "handouts": archived }));
     }
     if issued > 0 {
         text.push_str(&how_to_activate(&wanted, &store, "the certificates are admitted"));
     }
+    let bad_lines = list.bad_lines();
+    let json = json!({ "issued": issued, "already_there": already_there, "bad_lines": bad_lines, "archive": archive });
     let exit_code = if list.bad_lines() > 0 { DIFFERS } else { 0 };
     let report = Report { exit_code, ..Report::fine(text, json) }.done(done);
     Ok(report.warn(&wanted.warnings).warn(&list.told()).warn(trust_list_long(twins(&store.inventory()?)).as_slice()))

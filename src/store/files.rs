@@ -606,7 +606,9 @@ pub fn read_given_list(path: &Utf8Path) -> Result<Option<Secret>, StoreError> {
         parts.push(part);
     }
     let mut whole = Vec::with_capacity(length);
-    parts.iter().for_each(|part| whole.extend_from_slice(part.expose()));
+    for part in &parts {
+        whole.extend_from_slice(part.expose());
+    }
     Ok(Some(Secret::new(whole)))
 }
 
