@@ -13,6 +13,7 @@ use postseal::keys::{PemItem, PrivateKey, PublicKey, encode_pem, pem_items, spki
 use postseal::names::{Digest, Serial, is_hidden};
 use postseal::password;
 use postseal::pki::Certificate;
+use postseal::pki::crl::Seen;
 use postseal::pki::request::public_key;
 use postseal::render::quote;
 use postseal::render::render;
@@ -77,6 +78,7 @@ pub fn pem(data: &[u8]) {
     let _ = PrivateKey::from_pem(&Secret::new(data.to_vec()));
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = Certificate::all_from_pem(text);
+        let _ = Seen::from_pem(text);
         let _ = PrivateKey::decrypt(text, &Secret::from("correct horse".to_owned()));
     }
 }
