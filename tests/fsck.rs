@@ -155,7 +155,7 @@ fn a_site_that_is_in_order_is_told_to_be_and_nothing_is_changed() {
     let answer = fsck(&site);
     assert_eq!((answer.exit_code, answer.err.as_str()), (0, ""), "{answer:?}");
     assert_eq!(answer.out.lines().count(), 1, "{answer:?}");
-    assert!(answer.out.starts_with("ledger and files agree: 5 certificates, 4 keys, "), "{answer:?}");
+    assert!(answer.out.starts_with("ledger and files agree: 5 certificates, 5 keys, "), "{answer:?}");
     assert!(snapshot(&site) == before);
 }
 

@@ -200,6 +200,11 @@ pub(super) fn import(env: &dyn Env, site: Option<&Utf8Path>, args: &Import) -> R
         );
     }
     text.push_str("then have the servers' certificates issued by the new one: postseal server renew --all\n");
+    if store.inventory()?.live_issuing_cas().next().is_some() {
+        text.push_str(
+            "the issuing CA for all clients is certified by the old one still; for a new one: postseal ca renew --clients\n",
+        );
+    }
     text.push_str(&lacking);
     let json = json!({
         "not_after": day(recorded.not_after).to_string(),

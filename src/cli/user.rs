@@ -362,6 +362,7 @@ pub(super) fn remove(env: &dyn Env, site: Option<&Utf8Path>, args: &UserRemove) 
     let off_list = revoked.len() - on_crl;
     let what = match (is_there, on_crl, off_list) {
         (false, ..) => format!("{address} was removed before; out/ shows it"),
+        (true, 0, 0) => format!("removed {address}, who had no certificate any more"),
         (true, 0, off_list) => format!("removed {address} and took {} off the trust list", certificates(off_list)),
         (true, on_crl, 0) => format!("removed {address} and revoked {}", certificates(on_crl)),
         (true, on_crl, off_list) => {

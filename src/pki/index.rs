@@ -91,9 +91,9 @@ mod tests {
         let ca = site_ca("Bücher / CA", &hosts, &key, Serial::from_random([0x4a; 16]), now).unwrap();
         let serial = "4A".repeat(16);
         let subject = r"/CN=B\xC3\xBCcher / CA";
-        assert_eq!(line(&ca, Standing::Valid), format!("V\t20550101030405Z\t\t{serial}\tunknown\t{subject}\n"));
+        assert_eq!(line(&ca, Standing::Valid), format!("V\t20550102030405Z\t\t{serial}\tunknown\t{subject}\n"));
         let revoked = line(&ca, Standing::Revoked(now, "keyCompromise"));
-        assert!(revoked.starts_with("R\t20550101030405Z\t450102030405Z,keyCompromise\t4A"), "{revoked}");
+        assert!(revoked.starts_with("R\t20550102030405Z\t450102030405Z,keyCompromise\t4A"), "{revoked}");
         assert!(line(&ca, Standing::Expired).starts_with("E\t"));
     }
 }
