@@ -11,7 +11,7 @@ use crate::env::Env;
 use crate::names::shown;
 use crate::secret::Secret;
 use crate::store::SiteDir;
-use crate::store::backup::Seal;
+use crate::store::backup::{Seal, is_taken};
 
 /// `backup`
 #[derive(Debug, clap::Args)]
@@ -30,8 +30,9 @@ pub(super) struct Backup {
 /// `backup`
 pub(super) fn backup(env: &dyn Env, site: Option<&Utf8Path>, args: &Backup) -> Result<Report, Failure> {
     let directory = session::directory(site);
-    if crate::store::files::exists(&args.file)? {
-        return Err(crate::store::StoreError::Exists(args.file.clone()).into());
+    if is_taken(&args.file)? {
+        let message = format!("`{}` exists already", args.file);
+        return Err(Failure::input("file-name", message, "name another file: a backup is never written over one"));
     }
     refuse_inside(&directory, &args.file)?;
     let seal = seal(env, args)?;

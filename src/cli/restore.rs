@@ -50,6 +50,10 @@ pub(super) struct Restore {
 /// `restore`
 pub(super) fn restore(env: &dyn Env, site: Option<&Utf8Path>, args: &Restore) -> Result<Report, Failure> {
     let target = session::directory(site);
+    if !crate::store::files::exists(&args.file)? {
+        let help = "name a file that postseal backup wrote";
+        return Err(Failure::input("no-such-file", format!("`{}` does not exist", args.file), help));
+    }
     let found = backup::Found::read(&args.file)?;
     let opener = opener(env, args, found.is_by_passphrase())?;
     let sealed = found.open(&opener)?;

@@ -117,6 +117,12 @@ fn is_secret(path: &Utf8Path) -> bool {
     path.starts_with("state") || path.starts_with("handout")
 }
 
+/// Tells whether a backup's place is taken, and removes what a killed run left beside it.
+pub fn is_taken(to: &Utf8Path) -> Result<bool, StoreError> {
+    files::sweep_new(files::parent(to))?;
+    files::exists(to)
+}
+
 impl Writer {
     /// Writes the site into a file that must not exist. Who holds the site's lock keeps it from changing meanwhile.
     pub fn back_up(&self, to: &Utf8Path, seal: &Seal, now: OffsetDateTime) -> Result<Packed, StoreError> {

@@ -130,6 +130,7 @@ pub(super) fn while_doing<'a>(doing: &'static str, path: &'a Utf8Path) -> impl F
 
 const PREFIX: &str = ".postseal-";
 const SUFFIX: &str = ".tmp";
+const JOURNAL: &str = ".tmp-journal";
 
 /// When what is written reaches the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,15 +202,7 @@ impl NewFile {
             return Err(StoreError::Exists(path.to_owned()));
         }
         let directory = parent(path);
-        for item in list(directory)? {
-            let name = item.path.file_name().unwrap_or_default();
-            let is_ours = name.starts_with(&format!("{PREFIX}{NEW_FILE}")) && name.ends_with(SUFFIX);
-            if is_ours && item.kind == ItemKind::File {
-                // Somebody else's is left to them.
-                let dead = OpenOptions::new().write(true).open(&item.path).is_ok_and(|file| file.try_lock().is_ok());
-                let _ = dead.then(|| fs::remove_file(&item.path));
-            }
-        }
+        sweep_new(directory)?;
         let (temporary, file) = Temporary::create_as(directory, NEW_FILE, 0o600).map_err(&doing)?;
         // Where there are no locks, as on some network's disks, nothing is swept either.
         let _ = file.try_lock();
@@ -240,6 +233,20 @@ impl NewFile {
         }
         sync_directory(parent(&self.path))
     }
+}
+
+/// Removes what killed runs left of files that [`NewFile`] began in a directory.
+pub(super) fn sweep_new(directory: &Utf8Path) -> Result<(), StoreError> {
+    for item in list(directory)? {
+        let name = item.path.file_name().unwrap_or_default();
+        let is_ours = name.starts_with(&format!("{PREFIX}{NEW_FILE}")) && name.ends_with(SUFFIX);
+        if is_ours && item.kind == ItemKind::File {
+            // Somebody else's is left to them.
+            let dead = OpenOptions::new().write(true).open(&item.path).is_ok_and(|file| file.try_lock().is_ok());
+            let _ = dead.then(|| fs::remove_file(&item.path));
+        }
+    }
+    Ok(())
 }
 
 impl io::Write for NewFile {
@@ -688,7 +695,10 @@ pub(super) fn remove_leftovers(directory: &Utf8Path, depth: Depth) -> Result<(),
         let name = item.path.file_name().unwrap_or_default();
         match item.kind {
             ItemKind::Directory if depth == Depth::Below => remove_leftovers(&item.path, depth)?,
-            ItemKind::File if name.starts_with(PREFIX) && name.ends_with(SUFFIX) => remove_file(&item.path)?,
+            // The second is what SQLite keeps beside a copy of the ledger while it writes that.
+            ItemKind::File if name.starts_with(PREFIX) && (name.ends_with(SUFFIX) || name.ends_with(JOURNAL)) => {
+                remove_file(&item.path)?;
+            }
             // The stage of an `init` that was killed when it had moved everything; one that holds something is not touched.
             ItemKind::Directory if name.starts_with(PREFIX) && name.ends_with(SUFFIX) => {
                 let _ = fs::remove_dir(&item.path);

@@ -154,6 +154,8 @@ class Records:
     replaced: set[str]
     # Of the issuing CAs that are trusted.
     crls: list[str]
+    # The serials of those whose handout is with the person.
+    handed_over: set[str]
 
     @classmethod
     def read(cls, site: Path) -> Records:
@@ -172,12 +174,16 @@ class Records:
                 if key:
                     keys[key] = kind
             live = "SELECT twin FROM certificate WHERE status = 'live' AND twin IS NOT NULL ORDER BY serial"
+            handed_over = {
+                serial
+                for (serial,) in sql.execute("SELECT serial FROM certificate WHERE handed_over IS NOT NULL")
+            }
             twins = [twin for (twin,) in sql.execute(live)]
             replaced = {serial for (serial,) in sql.execute("SELECT serial FROM certificate WHERE superseded_by IS NOT NULL")}
             newest = "SELECT pem FROM crl JOIN certificate ON serial = crl.issuer WHERE status = 'live'"
             crls = [pem for (pem,) in sql.execute(newest)]
         sql.close()
-        return cls(accounts, keys, certificates, twins, replaced, crls)
+        return cls(accounts, keys, certificates, twins, replaced, crls, handed_over)
 
     def assert_kept_in(self, later: Records) -> None:
         """Nothing that was recorded is lost; a certificate may have been revoked."""
@@ -185,7 +191,7 @@ class Records:
         for serial, (kind, fingerprint, status, *whose) in self.certificates.items():
             now = later.certificates[serial]
             assert (now[0], now[1], *now[3:]) == (kind, fingerprint, *whose)
-            assert status == "live" or now[2] == "revoked"
+            assert status == "live" or now[2] == "revoked" or (status, now[2]) == ("held", "live")
 
 
 def assert_settled(site: Path, records: Records) -> None:
@@ -193,13 +199,17 @@ def assert_settled(site: Path, records: Records) -> None:
     assert_whole(site)
     assert leftovers(site) == []
     assert not (site / "state/password.pending").exists()
+    assert not (site / "state/handed-over.pending").exists()
     keys = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (site / "state/keys").iterdir()}
     assert keys == {f"{digest[:16]}.key": digest for digest in records.keys}
 
     serials = {
         (address, device): serial
         for serial, (kind, _, status, address, device) in records.certificates.items()
-        if kind == "client" and status == "live" and serial not in records.replaced
+        if kind == "client"
+        and status in ("live", "held")
+        and serial not in records.replaced
+        and serial not in records.handed_over
     }
     devices = {(path.parent.name, path.name) for path in (site / "handout").glob("*/*")}
     assert devices == set(serials)
@@ -210,7 +220,13 @@ def assert_settled(site: Path, records: Records) -> None:
         password = (site / "state/passwords" / address / f"{device}.p12-password").read_bytes()
         for bundle in (site / "handout" / address / device).glob("*.p12"):
             assert opened(bundle.read_bytes(), password) == serial, f"{bundle} is not what was recorded"
+    waiting = {address for address, _ in serials}
     for address, hashed in records.accounts.items():
+        if address not in waiting and not (site / "state/passwords" / address / "password").exists():
+            continue
+        if hashed is None:
+            assert not (site / "state/passwords" / address / "password").exists()
+            continue
         text = (site / "state/passwords" / address / "password").read_text()
         assert hashed and hash_like(text, hashed) == hashed, f"the password of {address} is not the recorded one"
     [tables] = site.glob("out/*/root/etc/mail/postseal")

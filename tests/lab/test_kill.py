@@ -46,6 +46,11 @@ FAULTS = {
 }
 
 
+# A key pair for these tests alone.
+KEY = "AGE-SECRET-KEY-1QQQSYQCYQ5RQWZQFPG9SCRGWPUGPZYSNZS23V9CCRYDPK8QARC0SWRYDWG"
+RECIPIENT = "age13aqvttdk3ujkyjh9kg2w5an6dmy5mq5a84a4uxk3hfhnugfc9p0sy5p2wh"
+
+
 def nothing(_site: Path) -> None:
     pass
 
@@ -99,9 +104,34 @@ def no_site(site: Path) -> None:
 
 def repository(site: Path) -> None:
     """A directory that the administrator made, with something of theirs in it."""
-    no_site(site)
+    shutil.rmtree(site, ignore_errors=True)
     site.mkdir()
     (site / "NOTES").write_text("mine\n")
+
+
+def backed_up(site: Path) -> None:
+    """A backup beside the place of the site, and the host that had it, where Bob was revoked since; no site any more."""
+    (site.parent / "identity").write_text(KEY)
+    backup = site.parent / "site.age"
+    backup.unlink(missing_ok=True)
+    assert run(["backup", str(backup), "--recipient", RECIPIENT, "--site", str(site)]).code == 0
+    assert run(["user", "remove", "bob@example.com", "--site", str(site)]).code == 0
+    shutil.copytree(next(site.glob("out/*/root")), site.parent / "host")
+    no_site(site)
+
+
+def backed_up_here(site: Path) -> None:
+    """The same, and a directory that the administrator made."""
+    backed_up(site)
+    repository(site)
+
+
+def held(site: Path) -> None:
+    """Everybody is held, as after a restore."""
+    with sqlite3.connect(site / "state/ledger.sqlite") as sql:
+        sql.execute("UPDATE certificate SET status = 'held' WHERE kind = 'client'")
+    sql.close()
+    assert run(["render", "--site", str(site)]).code == 0
 
 
 @dataclass(frozen=True)
@@ -122,13 +152,17 @@ class Command:
         beside = {"ROOT": "root", "LIST": "users.csv", "ARCHIVE": "users.tar"}
         words = [str(site.parent / beside[word]) if word in beside else word for word in self.arguments.split()]
         return [*words, "--site", str(site)]
+        arguments = self.arguments.replace("ROOT", str(site.parent / "root")).replace("AROUND", str(site.parent))
+        return [*arguments.split(), "--site", str(site)]
 
     @property
     def makes_a_site(self) -> bool:
-        return self.arguments.startswith("init")
+        return self.arguments.startswith(("init", "restore"))
 
 
 INIT = f"init {DOMAIN} --user alice@example.com"
+
+RESTORE = "restore AROUND/site.age --identity AROUND/identity"
 
 # A further command is one more row.
 COMMANDS = [
@@ -156,6 +190,13 @@ COMMANDS = [
     Command("ca-renew", "ca renew"),
     Command("server-renew", "server renew"),
     Command("apply", "apply --root ROOT", sparse=3),
+    Command("fsck", "fsck"),
+    Command("backup", f"backup AROUND/site.age --recipient {RECIPIENT}"),
+    Command("restore", RESTORE, backed_up),
+    Command("restore-here", RESTORE, backed_up_here),
+    Command("restore-from-host", f"{RESTORE} --root AROUND/host", backed_up),
+    Command("user-confirm", "user confirm --all", held),
+    Command("user-handout-done", "user handout bob@example.com --done"),
 ]
 
 
@@ -200,6 +241,11 @@ def fresh(prepared: Path, name: str) -> Path:
     (around / "root").mkdir()
     if (prepared.parent / "users.csv").exists():
         shutil.copy(prepared.parent / "users.csv", around)
+    for name in ("site.age", "identity"):
+        if (prepared.parent / name).exists():
+            shutil.copy(prepared.parent / name, around / name)
+    if (prepared.parent / "host").exists():
+        shutil.copytree(prepared.parent / "host", around / "host")
     site = around / "site"
     return copy(prepared, site) if prepared.exists() else site
 
@@ -245,7 +291,7 @@ def assert_recovers(command: Command, site: Path, before: Records | None, *, ren
         age_stages(site)
         again = run(command.on(site))
         assert again.code == 0 or (again.code == 2 and again.says_how), again
-        assert (site / "NOTES").exists() == (command.prepare is repository)
+        assert (site / "NOTES").exists() == (command.prepare in (repository, backed_up_here))
     installed = contents(site.parent / "root")
     listed = run(["user", "list", "--site", str(site)])
     assert listed.code == 0 and "alice@example.com" in listed.out, listed
@@ -254,13 +300,15 @@ def assert_recovers(command: Command, site: Path, before: Records | None, *, ren
         done = run(arguments)
         assert done.code in (0, *command.fine) or (done.code == 2 and done.says_how), (arguments, done)
         # What refuses writes nothing, and clears nothing away.
-        if arguments[0] != "diff" and done.code != 2:
+        if arguments[0] not in ("diff", "fsck") and done.code != 2:
             now = Records.read(site)
             assert_settled(site, now)
             if before:
                 before.assert_kept_in(now)
     if not command.makes_a_site:
         assert_done(command, site)
+    elif command.arguments.startswith("restore"):
+        assert_nothing_came_back(command, site)
     assert installed.items() <= contents(site.parent / "root").items(), "what was in place was not whole"
     assert leftovers(site.parent) == []
 
@@ -294,6 +342,10 @@ def assert_done(command: Command, site: Path) -> None:
     assert records.accounts.keys() == expected
     phones = [whose for *_, status, _, whose in records.certificates.values() if whose == "phone" and status == "live"]
     assert len(phones) == (command.name in ("user-add-device", "user-import"))
+    assert len(phones) == (command.name == "user-add-device")
+    assert all(status != "held" for *_, status, _, _ in records.certificates.values())
+    if command.name == "user-handout-done":
+        assert not list((site / "handout").glob("bob*")) and not list((site / "state/passwords").glob("bob*/*"))
     if command.name == "apply":
         planned = run(["plan", "--root", str(site.parent / "root"), "--site", str(site)])
         assert planned.code == 0, planned
@@ -305,6 +357,15 @@ def assert_done(command: Command, site: Path) -> None:
     compared = run(["diff", "--site", str(site)])
     changed = ("ca-renew", "ca-retire", "diff", "render", "server-renew")
     assert compared.code == (1 if command.name in changed else 0), compared
+
+
+def assert_nothing_came_back(command: Command, site: Path) -> None:
+    """Bob was revoked after the backup was made; whether Alice was, only the host tells."""
+    standings = {address: status for *_, status, address, _ in Records.read(site).certificates.values() if address}
+    assert standings == {
+        "alice@example.com": "live" if command.name == "restore-from-host" else "held",
+        "bob@example.com": "held",
+    }
 
 
 # A small disk of memory with little room; what is on it afterwards is copied out to be judged.
@@ -339,6 +400,8 @@ def test_the_disk_is_really_full(command: Command, room: int, base: Path, prepar
     site = fresh(prepared, "full")
     arguments = " ".join(command.on(Path("/mnt/site"))[:-2])
     arguments = arguments.replace("/mnt/users.csv", str(site.parent / "users.csv"))
+    around = "/mnt" if command.name == "backup" else str(site.parent)
+    arguments = command.arguments.replace("ROOT", "/mnt/root").replace("AROUND", around)
     stopped = in_own_mounts(FULL_DISK, str(site), str(room * 4096), str(PROGRAM), arguments)
     assert stopped.code in ((1, 3) if command.in_parts else (3,)) + command.fine, stopped
     assert stopped.code in command.fine or stopped.says_how, stopped
@@ -346,7 +409,11 @@ def test_the_disk_is_really_full(command: Command, room: int, base: Path, prepar
     assert_recovers(command, site, None if command.makes_a_site else Records.read(base), render_first=room % 2 == 1)
 
 
-@pytest.mark.parametrize("writer", [command for command in COMMANDS if command.name != "diff"], ids=lambda row: row.name)
+# What writes nothing into a site, and what makes one of a file that is not in these tests' directory.
+READS = ("diff", "fsck", "restore")
+
+
+@pytest.mark.parametrize("writer", [command for command in COMMANDS if not command.name.startswith(READS)], ids=lambda row: row.name)
 def test_on_a_read_only_disk_a_writer_says_so(writer: Command, base: Path, memory: Path) -> None:
     with tempfile.TemporaryDirectory(dir=memory) as around:
         site = copy(base, Path(around) / "site")
@@ -362,6 +429,7 @@ def test_on_a_read_only_disk_a_writer_says_so(writer: Command, base: Path, memor
 
 
 @pytest.mark.parametrize("reader", ["user list", "status", "tick --dry-run", "diff", "dns", "dkim list", "ca show"])
+@pytest.mark.parametrize("reader", ["user list", "diff", "dns", "dkim list", "ca show", "fsck", "export --index", "user handout alice@example.com"])
 def test_on_a_read_only_disk_readers_work(reader: str, base: Path) -> None:
     read = in_own_mounts(READ_ONLY, str(base), str(PROGRAM), f"{reader} --site {base}")
     assert read.code == 0 and read.out, read
