@@ -7,6 +7,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use crate::cli::failure::Failure;
+use crate::cli::issuing::Signers;
 use crate::cli::report::Report;
 use crate::cli::session;
 use crate::cli::user::known;
@@ -14,7 +15,6 @@ use crate::env::Env;
 use crate::inventory::{CertificateStatus, ClientCertificate, Inventory};
 use crate::names::{DeviceName, MailAddress, Serial};
 use crate::store::Writer;
-use crate::store::ledger::LedgerError;
 
 /// `user confirm`
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,9 @@ pub(super) struct Confirm {
     /// Everybody's
     #[arg(long)]
     pub(super) all: bool,
+    /// The file that holds the CA's passphrase, for the CRL (trust = "ca") [default: state/ca.passphrase, or ask]
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca_passphrase_file: Option<camino::Utf8PathBuf>,
 }
 
 /// `user confirm`
@@ -42,7 +45,10 @@ pub(super) fn confirm(env: &dyn Env, site: Option<&Utf8Path>, args: &Confirm) ->
         inventory.client_certificates.iter().filter(|one| is_meant(one, args)).cloned().collect();
     let (ended, admitted): (Vec<_>, Vec<_>) = held.into_iter().partition(|one| one.ends_at() <= now);
     let cas = held_cas(&inventory, &admitted, args.all);
-    record(now, &mut store, &admitted, &cas)?;
+    // With the twin of the CA for all everyone under it would be admitted, were it not for a CRL that names who is not.
+    let issuers = admitted.iter().filter_map(|one| one.issuer).chain(cas.iter().copied()).collect();
+    let signers = Signers::of_serials(env, &store, args.ca_passphrase_file.as_deref(), &issuers)?;
+    record(now, &mut store, &admitted, &cas, &signers)?;
     let done = format!("{} certificates are confirmed", admitted.len());
     session::refresh(&wanted, &store).map_err(|failure| failure.after(&done))?;
     Ok(report(&wanted, &store, &admitted, &ended, &cas).done(done))
@@ -66,6 +72,7 @@ fn record(
     store: &mut Writer,
     admitted: &[ClientCertificate],
     cas: &[Serial],
+    signers: &Signers,
 ) -> Result<(), Failure> {
     store.transact(|ledger| {
         for certificate in admitted {
@@ -77,9 +84,8 @@ fn record(
             ledger.confirm_certificate(serial)?;
             ledger.record_event(now, "issuing-ca-confirmed", &serial.to_string(), &json!({}))?;
         }
-        Ok::<(), LedgerError>(())
-    })?;
-    Ok(())
+        signers.sign(ledger, now)
+    })
 }
 
 fn report(

@@ -4,7 +4,7 @@ use camino::Utf8Path;
 
 use crate::cli::failure::Failure;
 use crate::cli::make;
-use crate::inventory::{Inventory, Reason};
+use crate::inventory::{ClientCertificate, Inventory, Reason};
 use crate::keys::PublicKey;
 use crate::names::MailAddress;
 use crate::pki::request::{self, MAXIMUM_REQUEST};
@@ -23,6 +23,22 @@ pub(super) fn key(
         .map_err(|Refusal { problem, mend }| Failure::input("csr-refused", problem, mend))?;
     refuse_known(store, inventory, &key, address)?;
     Ok(key)
+}
+
+/// Refuses to certify anew a key of the person's own whose certificate was revoked because others have it, on whichever device.
+pub(super) fn refuse_compromised(store: &Store, inventory: &Inventory, key: &PublicKey) -> Result<(), Failure> {
+    let is_compromised = |known: &&ClientCertificate| {
+        known.theirs && known.revocation.is_some_and(|revocation| revocation.reason == Reason::KeyCompromise)
+    };
+    for known in inventory.client_certificates.iter().filter(is_compromised) {
+        let Some(pem) = store.ledger().certificate_pem(&known.serial)? else { continue };
+        if Certificate::from_pem(&pem)?.facts().spki == key.spki_der() {
+            let message = format!("the key is one whose certificate of `{}` was revoked for keyCompromise", known.address);
+            let help = "have the person make another key, and certify that: postseal user add ADDRESS --csr FILE";
+            return Err(Failure::input("csr-key-taken", message, help));
+        }
+    }
+    Ok(())
 }
 
 /// A key that two persons hold tells nobody apart, and one that was seen by others opens for them too, whoever's it is.

@@ -12,7 +12,7 @@ use crate::diag::did_you_mean;
 use crate::env::Env;
 use crate::inventory::{ClientCertificate, Inventory};
 use crate::names::{DeviceName, MailAddress};
-use crate::store::{Lying, Passphrase, Store, Writer, is_waiting};
+use crate::store::{Lying, Passphrase, Store, Writer, is_bundle, is_waiting};
 
 /// `user handout`
 #[derive(Debug, clap::Args)]
@@ -71,7 +71,7 @@ fn row(certificate: &ClientCertificate, lying: &Lying) -> Vec<String> {
         (Some(at), _) => format!("handed over on {}", day(at)),
         (None, false) => "not here any more; if they have it: --done".to_owned(),
         (None, true) => {
-            let password = match (&lying.p12_password, lying.files.iter().any(|name| name.ends_with(".p12"))) {
+            let password = match (&lying.p12_password, lying.files.iter().any(|name| is_bundle(name))) {
                 (Some(path), _) => format!(", its password in {path}"),
                 (None, true) => ", its password is missing".to_owned(),
                 (None, false) => String::new(),
@@ -118,8 +118,10 @@ fn report(args: &Handout, store: &Writer, marked: &[ClientCertificate]) -> Resul
     let inventory = store.inventory()?;
     let left = inventory.client_certificates.iter().filter(|one| one.address == *address && is_waiting(one));
     let left: Vec<&str> = left.map(|one| one.device.as_str()).collect();
-    let mut text: String =
-        marked.iter().map(|one| format!("removed what {address} was given for `{}`\n", one.device)).collect();
+    let mut text = String::new();
+    for one in marked {
+        text.push_str(&format!("removed what {address} was given for `{}`\n", one.device));
+    }
     if marked.is_empty() {
         text.push_str(&format!("nothing for {address} was left to hand over\n"));
     }

@@ -114,6 +114,9 @@ pub(super) fn import(env: &dyn Env, site: Option<&Utf8Path>, args: &Import) -> R
     if let Some(archive) = &args.archive {
         check_archive(&store, archive)?;
     }
+    // What has run out is no reason to skip somebody, whether or not `tick` was there before.
+    let now = env.now();
+    store.transact(|ledger| ledger.expire_certificates(now))?;
     let inventory = store.inventory()?;
     let Asked { jobs, already_there, lines } = ask(&mut list, &wanted.site, &inventory);
     drop(inventory);

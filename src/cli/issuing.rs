@@ -1,6 +1,8 @@
 //! The issuing CA for all clients, of `trust = "ca"`: made at first need, renewed with every certificate below it, retired; and
 //! its CRL, for Dovecot and web servers. OpenSMTPD reads no CRL, and this module says so wherever it matters.
 
+use std::collections::BTreeSet;
+
 use camino::Utf8Path;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
@@ -180,16 +182,26 @@ impl Signers {
         certificates: impl IntoIterator<Item = &'a ClientCertificate>,
     ) -> Result<Self, Failure> {
         let issuers: Vec<Serial> = certificates.into_iter().filter_map(|certificate| certificate.issuer).collect();
-        Self::open(store, |serial| issuers.contains(serial), |store| make::ca_passphrase(env, store, file))
+        Self::open(store, |ca| ca.is_live && issuers.contains(&ca.serial), |store| make::ca_passphrase(env, store, file))
+    }
+
+    /// Opens those of the serials, trusted or not: they are about to be.
+    pub(super) fn of_serials(
+        env: &dyn Env,
+        store: &Store,
+        file: Option<&Utf8Path>,
+        serials: &BTreeSet<Serial>,
+    ) -> Result<Self, Failure> {
+        Self::open(store, |ca| serials.contains(&ca.serial), |store| make::ca_passphrase(env, store, file))
     }
 
     fn open(
         store: &Store,
-        wanted: impl Fn(&Serial) -> bool,
+        wanted: impl Fn(&RecordedIssuingCa) -> bool,
         passphrase: impl Fn(&Store) -> Result<Secret, Failure>,
     ) -> Result<Self, Failure> {
         let cas = store.ledger().issuing_cas()?.into_iter();
-        let cas: Vec<_> = cas.filter(|ca| ca.is_live && wanted(&ca.serial)).collect();
+        let cas: Vec<_> = cas.filter(wanted).collect();
         if cas.is_empty() {
             return Ok(Self::none());
         }
@@ -208,9 +220,12 @@ fn sign_crl(signer: &SharedIssuer, ledger: &mut Transaction<'_>, now: OffsetDate
     let ca = inventory.live_issuing_cas().find(|ca| ca.serial == signer.serial);
     // One that was revoked a moment ago needs none: its twin is off the list.
     let Some(ca) = ca else { return Ok(()) };
-    let before = ca.crl.as_ref();
-    let entries = crl::entries(&inventory, &ca.serial, before);
-    let number = before.map_or(1, |crl| crl.number.saturating_add(1));
+    let listed = ledger.crl(&ca.serial)?.and_then(|pem| Seen::from_pem(&pem).ok()).unwrap_or_default();
+    let entries = crl::next_entries(&inventory, ca, &listed.entries);
+    let next = ca.crl.as_ref().map_or(1, |crl| crl.number.saturating_add(1));
+    // After a restore nobody knows how far the numbers had come: a clock is further.
+    let clock = if ledger.has_event("restored")? { u32::try_from(now.unix_timestamp()).unwrap_or(next) } else { next };
+    let number = next.max(clock);
     let (crl, pem) = crl::sign(&entries, number, &signer.authority()?, now)?;
     ledger.set_crl(&ca.serial, &crl, &pem)?;
     let detail = json!({ "number": number, "entries": entries.len() });
@@ -237,7 +252,7 @@ fn refresh(
     let inventory = store.inventory()?;
     let mut wanted = Vec::new();
     for ca in inventory.live_issuing_cas() {
-        let listed = seen(store, ca)?.serials;
+        let listed = seen(store, ca)?.entries;
         if due == Due::Always || crl::is_due(ca, &inventory, &listed, now) {
             wanted.push(ca.serial);
         }
@@ -245,7 +260,7 @@ fn refresh(
     if wanted.is_empty() {
         return Ok(false);
     }
-    let signers = Signers::open(store, |serial| wanted.contains(serial), passphrase)?;
+    let signers = Signers::open(store, |ca| ca.is_live && wanted.contains(&ca.serial), passphrase)?;
     store.transact(|ledger| signers.sign(ledger, now))?;
     Ok(true)
 }
@@ -335,7 +350,7 @@ fn crl_report(env: &dyn Env, store: &Store) -> Result<Report, Failure> {
             vec!["number".to_owned(), made.number.to_string()],
             vec!["made".to_owned(), day(made.this_update).to_string()],
             vec!["ends".to_owned(), format!("{}: who heeds it then refuses everybody", day(made.next_update))],
-            vec!["revoked".to_owned(), seen.serials.len().to_string()],
+            vec!["revoked".to_owned(), seen.entries.len().to_string()],
         ]);
         json.push(json!({
             "issuer": ca.serial.to_string(),
@@ -343,7 +358,7 @@ fn crl_report(env: &dyn Env, store: &Store) -> Result<Report, Failure> {
             "this_update": day(made.this_update).to_string(),
             "next_update": day(made.next_update).to_string(),
             "ended": made.next_update <= env.now(),
-            "revoked": seen.serials.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "revoked": seen.entries.iter().map(|entry| entry.serial.to_string()).collect::<Vec<_>>(),
         }));
     }
     let warnings: Vec<Diagnostic> = still_admitted(&inventory, env.now()).into_iter().collect();

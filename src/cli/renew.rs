@@ -1,11 +1,14 @@
 //! `user renew`: a newer certificate for a device, and an overlap in which both are admitted.
 
+use std::collections::HashSet;
+
 use camino::Utf8Path;
 use clap::Args;
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
 use crate::cli::args::days;
+use crate::cli::csr;
 use crate::cli::failure::Failure;
 use crate::cli::issuing;
 use crate::cli::make::{self, ClientKey, ClientOrder, SiteCa};
@@ -86,7 +89,7 @@ pub(super) fn renew(env: &dyn Env, site: Option<&Utf8Path>, args: &Renew) -> Res
     issuing::provide(env, &wanted.site, &mut store, &mut ca, file)?;
     let mut renewed = Vec::new();
     for old in chosen {
-        match renew_one(env, &ca, old, args, &mut store) {
+        match renew_one(env, &ca, (old, &inventory), args, &mut store) {
             Ok(one) => renewed.push(one),
             Err(failure) if renewed.is_empty() => return Err(failure),
             // Each counts by itself; the next run goes on where this one ended.
@@ -100,7 +103,7 @@ pub(super) fn renew(env: &dyn Env, site: Option<&Utf8Path>, args: &Renew) -> Res
     let crl = issuing::refresh_crl(env, &mut store, file, issuing::Due::IfHalfGone);
     crl.and_then(|_| session::refresh(&wanted, &store)).map_err(|failure| failure.after(&done))?;
     let now = store.inventory()?;
-    let report = report(&wanted, &store, &renewed, List::between(&inventory, &now)).done(done);
+    let report = report(&wanted, &store, &renewed, (List::between(&inventory, &now), env.now())).done(done);
     Ok(report.warn(trust_list_long(twins(&now)).as_slice()))
 }
 
@@ -113,8 +116,9 @@ fn choose<'a>(
 ) -> Result<Vec<&'a ClientCertificate>, Failure> {
     let device_fits =
         |certificate: &&ClientCertificate| args.device.as_ref().is_none_or(|device| certificate.device == *device);
-    let can_be_renewed = |certificate: &&ClientCertificate| certificate.is_live() && certificate.is_current();
-    let everybody = inventory.client_certificates.iter().filter(can_be_renewed).filter(device_fits);
+    let renewable = renewable(inventory);
+    let not_long_ago = |certificate: &&&ClientCertificate| certificate.not_after > now - FORGOTTEN;
+    let everybody = renewable.iter().filter(not_long_ago).copied().filter(device_fits);
     // Somebody may have left the site's settings with their domain.
     let everybody = everybody.filter(|certificate| wanted.site.has_domain(&certificate.address.domain()));
     if let Some(days) = args.expiring {
@@ -132,7 +136,7 @@ fn choose<'a>(
     let mut chosen = Vec::new();
     for address in &args.addresses {
         let before = chosen.len();
-        chosen.extend(current(inventory, address).filter(can_be_renewed).filter(device_fits));
+        chosen.extend(renewable.iter().copied().filter(|one| one.address == *address).filter(device_fits));
         if chosen.len() == before {
             return Err(none_of(inventory, address, args.device.as_ref()));
         }
@@ -140,6 +144,26 @@ fn choose<'a>(
     chosen.sort_by_key(|certificate| (&certificate.address, &certificate.device));
     chosen.dedup_by_key(|certificate| certificate.serial);
     Ok(chosen)
+}
+
+/// How long after its end a certificate is renewed together with all others. Of a device that nobody missed for so long, the user
+/// is to say.
+const FORGOTTEN: Duration = Duration::days(30);
+
+/// Returns each device's newest certificate, if it is live or has run out, whether or not that is recorded yet.
+fn renewable(inventory: &Inventory) -> Vec<&ClientCertificate> {
+    let mut newest: Vec<&ClientCertificate> = Vec::new();
+    let users: HashSet<&MailAddress> = inventory.users.iter().map(|user| &user.address).collect();
+    // Sorted by address, device and begin: the last one of a device counts.
+    for certificate in &inventory.client_certificates {
+        if newest.last().is_some_and(|last| (&last.address, &last.device) == (&certificate.address, &certificate.device)) {
+            newest.pop();
+        }
+        newest.push(certificate);
+    }
+    let ran_out = |one: &ClientCertificate| one.status == CertificateStatus::Expired && one.successor.is_none();
+    newest.retain(|one| users.contains(&one.address) && ((one.is_live() && one.is_current()) || ran_out(one)));
+    newest
 }
 
 /// Says why nothing of a user's can be renewed.
@@ -172,13 +196,19 @@ fn none_of(inventory: &Inventory, address: &MailAddress, device: Option<&DeviceN
 fn renew_one(
     env: &dyn Env,
     ca: &SiteCa,
-    old: &ClientCertificate,
+    (old, inventory): (&ClientCertificate, &Inventory),
     args: &Renew,
     store: &mut Writer,
 ) -> Result<Renewed, Failure> {
     let now = env.now();
     let theirs = args.same_key || old.theirs;
-    let key = if theirs { ClientKey::Theirs(key_of(store, &old.serial)?) } else { ClientKey::New(args.key) };
+    let key = if theirs {
+        let key = key_of(store, &old.serial)?;
+        csr::refuse_compromised(store, inventory, &key)?;
+        ClientKey::Theirs(key)
+    } else {
+        ClientKey::New(args.key)
+    };
     let order = ClientOrder { address: &old.address, device: &old.device, key, days: args.days, apple: args.apple };
     let client = make::client(env, ca, &order)?;
     let retires_at = old.not_after.min(now + Duration::days(i64::from(args.overlap)));
@@ -190,8 +220,11 @@ fn renew_one(
         "same_key": theirs,
     });
     store.transact(|ledger| {
-        ledger.supersede_certificate(&old.serial, client.serial(), retires_at)?;
-        if args.overlap == 0 {
+        // One whose end is recorded needs no successor: it is admitted no longer.
+        if old.is_live() {
+            ledger.supersede_certificate(&old.serial, client.serial(), retires_at)?;
+        }
+        if old.is_live() && args.overlap == 0 {
             ledger.revoke_certificate(&old.serial, Reason::Superseded, now)?;
         }
         ledger.add_client_certificate(&client.recorded, &client.whose)?;
@@ -220,14 +253,24 @@ fn key_of(store: &Writer, serial: &Serial) -> Result<PublicKey, Failure> {
     Ok(PublicKey::from_spki(&certificate.facts().spki)?)
 }
 
-fn report(wanted: &Wanted, store: &Writer, renewed: &[Renewed], list: List) -> Report {
+fn old_one(retires_at: OffsetDateTime, now: OffsetDateTime) -> String {
+    let verb = if retires_at <= now { "ended on" } else { "is admitted until" };
+    format!("{verb} {}", day(retires_at))
+}
+
+fn report(
+    wanted: &Wanted,
+    store: &Writer,
+    renewed: &[Renewed],
+    (list, now): (List, OffsetDateTime),
+) -> Report {
     let mut text = String::new();
     if let [one] = renewed {
         let Renewed { address, device, not_after, .. } = one;
         text.push_str(&format!("renewed the certificate of {address} for `{device}`, until {}\n", day(*not_after)));
         let mut rows = vec![
             vec!["give them".to_owned(), format!("{}/", store.handout_path(address, device))],
-            vec!["the old one".to_owned(), format!("is admitted until {}", day(one.retires_at))],
+            vec!["the old one".to_owned(), old_one(one.retires_at, now)],
         ];
         if one.has_p12 {
             let password = store.passphrase_path(Passphrase::Device(address, device));

@@ -20,6 +20,7 @@ use crate::inventory::{Crl, Inventory, Reason};
 use crate::names::{Digest, HostName, MailAddress, Serial, hex, shell_word};
 use crate::password;
 use crate::pki::Certificate;
+use crate::pki::crl::Why;
 use crate::pki::audit::{self, Revocations};
 use crate::secret::Secret;
 use crate::site::{Accounts, Site};
@@ -67,6 +68,11 @@ pub(super) fn restore(env: &dyn Env, site: Option<&Utf8Path>, args: &Restore) ->
     for address in outcome.taken.keys().chain(&outcome.closed) {
         // What it held opens nothing any more.
         store.remove_passphrase(Passphrase::Account(address))?;
+    }
+    for (serial, _) in &outcome.revoked {
+        if let Some((address, device, _)) = store.ledger().whose(serial)? {
+            store.forget_device(&address, &device)?;
+        }
     }
     store.refuse_damage()?;
     session::refresh(&wanted, &store)?;
@@ -173,14 +179,18 @@ struct Outcome {
     kept: usize,
     /// Those that are held, with whose they are.
     held: Vec<(Serial, String)>,
-    /// Those that the host's CRLs name.
-    revoked: Vec<Serial>,
+    /// Those that the host's CRLs name, and why.
+    revoked: Vec<(Serial, Reason)>,
+    /// How many certificates the host's CRLs name of which the backup knows nothing.
+    unknown_revoked: usize,
     /// The host's own CRLs, which are newer: the issuing CA, what they say, and their PEM.
     crls: Vec<(Serial, Revocations, String)>,
     /// Accounts whose password the host knows better.
     taken: BTreeMap<MailAddress, Secret>,
     /// Accounts that the host does not admit any more.
     closed: BTreeSet<MailAddress>,
+    /// Whether there is an issuing CA for all that is or may be trusted.
+    has_shared: bool,
     /// How many twins the host has of which the backup knows nothing.
     unknown_twins: usize,
     /// Logins of which the backup knows nothing.
@@ -192,6 +202,7 @@ fn judge(store: &Writer, site: &Site, present: Option<&Present>) -> Result<Outco
     let mut outcome = Outcome::default();
     let twins = twins(store, &inventory)?;
     issuing_cas(store, present, &twins, &mut outcome)?;
+    outcome.has_shared = store.ledger().issuing_cas()?.iter().any(|ca| ca.is_live);
     let heeded: BTreeSet<Serial> = outcome.crls.iter().map(|(issuer, ..)| *issuer).collect();
     for certificate in inventory.client_certificates.iter().filter(|certificate| certificate.is_live()) {
         let serial = certificate.serial;
@@ -199,23 +210,25 @@ fn judge(store: &Writer, site: &Site, present: Option<&Present>) -> Result<Outco
             let twin = twins.get(serial);
             present.is_some_and(|present| twin.is_some_and(|twin| present.twins.contains(twin)))
         };
-        let is_revoked = outcome
-            .crls
-            .iter()
-            .any(|(issuer, crl, _)| certificate.issuer == Some(*issuer) && crl.serials.contains(&serial.to_string()));
+        let hex = serial.to_string();
+        let of_issuer = outcome.crls.iter().filter(|(issuer, ..)| certificate.issuer == Some(*issuer));
+        let why = of_issuer.flat_map(|(_, crl, _)| &crl.serials).find(|(one, _)| *one == hex).map(|(_, why)| *why);
         let stays = match &certificate.issuer {
             None => listed(&serial),
             // The issuing CA for all admits whom it does not revoke: without its newest CRL that is not known.
             Some(issuer) => listed(issuer) && heeded.contains(issuer),
         };
-        if is_revoked {
-            outcome.revoked.push(serial);
-        } else if stays {
+        if let Some(Why::Revoked(reason)) = why {
+            outcome.revoked.push((serial, reason));
+        } else if stays && why.is_none() {
             outcome.kept += 1;
         } else {
             outcome.held.push((serial, format!("{} ({})", certificate.address, certificate.device)));
         }
     }
+    let known: BTreeSet<String> = inventory.client_certificates.iter().map(|one| one.serial.to_string()).collect();
+    let named = outcome.crls.iter().flat_map(|(_, crl, _)| &crl.serials);
+    outcome.unknown_revoked = named.filter(|(serial, _)| !known.contains(serial)).count();
     if let (Accounts::Managed, Some(present)) = (&site.accounts, present) {
         accounts(store, &inventory, present, &mut outcome)?;
     }
@@ -301,7 +314,7 @@ fn record(
         "made": packed.made.unix_timestamp(),
         "kept": outcome.kept,
         "held": outcome.held.iter().map(|(serial, _)| serial.to_string()).collect::<Vec<_>>(),
-        "revoked": outcome.revoked.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "revoked": outcome.revoked.iter().map(|(serial, _)| serial.to_string()).collect::<Vec<_>>(),
         "passwords_taken": outcome.taken.len(),
         "passwords_forgotten": outcome.closed.len(),
     });
@@ -309,8 +322,8 @@ fn record(
         for (serial, _) in &outcome.held {
             ledger.hold_certificate(serial)?;
         }
-        for serial in &outcome.revoked {
-            ledger.revoke_certificate(serial, Reason::Unspecified, now)?;
+        for (serial, reason) in &outcome.revoked {
+            ledger.revoke_certificate(serial, *reason, now)?;
         }
         for (issuer, crl, pem) in &outcome.crls {
             if let Some(crl) = newer(crl, known.get(issuer)) {
@@ -363,6 +376,10 @@ fn report(place: &Utf8Path, packed: &Packed, present: Option<&Present>, outcome:
     if !outcome.revoked.is_empty() {
         lines.push(format!("revoked, as the host's CRL says: {}", outcome.revoked.len()));
     }
+    if outcome.unknown_revoked > 0 {
+        let count = outcome.unknown_revoked;
+        lines.push(format!("the host's CRL names {count} that the backup does not know; every later CRL names them, too"));
+    }
     for (addresses, what) in [
         (outcome.taken.keys().collect::<Vec<_>>(), "the host knows a newer password, which counts"),
         (outcome.closed.iter().collect(), "the host does not know the login any more, so it has no password"),
@@ -390,6 +407,12 @@ fn report(place: &Utf8Path, packed: &Packed, present: Option<&Present>, outcome:
             "passwords are those of {made}: set anew what was changed since: postseal user passwd ADDRESS"
         ));
     }
+    if outcome.has_shared {
+        // Whom it certified since the backup was made, nobody knows, and each of them is admitted.
+        steps.push(format!(
+            "shut out whom the CA for all certified since: postseal ca renew --clients --now --site {site}"
+        ));
+    }
     steps.push(format!("compare with the host before you install: postseal plan --site {site}"));
     steps.push("make a new backup".to_owned());
     lines.extend(steps.iter().enumerate().map(|(number, step)| format!("  {}. {step}", number + 1)));
@@ -404,7 +427,8 @@ fn to_json(place: &Utf8Path, packed: &Packed, outcome: &Outcome) -> serde_json::
         "files": packed.files,
         "kept": outcome.kept,
         "held": serials(outcome.held.iter().map(|(serial, _)| serial).collect()),
-        "revoked": serials(outcome.revoked.iter().collect()),
+        "revoked": serials(outcome.revoked.iter().map(|(serial, _)| serial).collect()),
+        "unknown_revoked": outcome.unknown_revoked,
         "passwords_taken": outcome.taken.keys().collect::<Vec<_>>(),
         "passwords_forgotten": outcome.closed,
         "unknown_logins": outcome.unknown_logins,

@@ -86,7 +86,10 @@ pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> R
     let mut store = session::writer(env, session::directory(site))?;
     let inventory = store.inventory()?;
     known_ever(&inventory, address)?;
-    let chosen = choose(&inventory, args)?;
+    let mut chosen = choose(&inventory, args)?;
+    if args.reason.reason() == Reason::KeyCompromise {
+        chosen.extend(of_same_key(&inventory, &store, &chosen)?);
+    }
     // Whoever repeats a run that was killed has the password changed once more, which does no harm.
     let changes_password = args.reason == Why::Lost && store.ledger().has_password(address)?;
     let password = if changes_password { Some(new_password(env, address, &store)?) } else { None };
@@ -159,6 +162,27 @@ fn choose<'a>(inventory: &'a Inventory, args: &Revoke) -> Result<Vec<&'a ClientC
         return Err(Failure::input("device-unknown", message, help));
     }
     Ok(own().filter(|certificate| may_be_admitted(certificate) && certificate.device == *device).collect())
+}
+
+/// Returns what else may be admitted with one of the keys, where the person made the key themselves and had it certified for
+/// several devices: who has the key has all of them.
+fn of_same_key<'a>(
+    inventory: &'a Inventory,
+    store: &Writer,
+    chosen: &[&ClientCertificate],
+) -> Result<Vec<&'a ClientCertificate>, Failure> {
+    let spki = |certificate: &ClientCertificate| -> Result<Vec<u8>, Failure> {
+        Ok(Certificate::from_pem(&store.ledger().client_pem(&certificate.serial)?.certificate)?.facts().spki.clone())
+    };
+    let keys = chosen.iter().filter(|one| one.theirs).map(|one| spki(one)).collect::<Result<BTreeSet<_>, _>>()?;
+    let mut found = Vec::new();
+    for one in inventory.client_certificates.iter().filter(|one| one.theirs && may_be_admitted(one)) {
+        let is_chosen = chosen.iter().any(|chosen| chosen.serial == one.serial);
+        if !keys.is_empty() && !is_chosen && keys.contains(&spki(one)?) {
+            found.push(one);
+        }
+    }
+    Ok(found)
 }
 
 fn may_be_admitted(certificate: &ClientCertificate) -> bool {

@@ -194,7 +194,7 @@ fn facts(
     let Some(store) = store else { return Ok(facts) };
     facts.lock_is_stale = store.lock_is_stale()?;
     for ca in inventory.live_issuing_cas() {
-        if crl::is_due(ca, inventory, &issuing::seen(store, ca)?.serials, now) {
+        if crl::is_due(ca, inventory, &issuing::seen(store, ca)?.entries, now) {
             facts.crls_due.insert(ca.serial);
         }
     }

@@ -2,10 +2,12 @@
 
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::pem::parse_x509_pem;
-use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
 
 use super::Certificate;
+use super::crl::Why;
 use super::inspect::Role;
+use crate::inventory::Reason;
 
 /// A CRL that could be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +18,8 @@ pub struct Revocations {
     pub this_update: i64,
     /// When it ends; the same as `this_update` if that is not said.
     pub next_update: i64,
-    /// The serials that it revokes, as hexadecimal digits.
-    pub serials: Vec<String>,
+    /// The serials that it revokes, as hexadecimal digits, and why.
+    pub serials: Vec<(String, Why)>,
 }
 
 /// Reads a CRL in PEM that the key of an issuing CA signed, whose certificate or twin is given. None for any other.
@@ -34,8 +36,13 @@ pub fn read_crl(pem: &str, issuer: &Certificate) -> Option<Revocations> {
         number: number(&crl),
         this_update,
         next_update: crl.next_update().map_or(this_update, |time| time.timestamp()),
-        serials: crl.iter_revoked_certificates().map(|one| crate::names::hex(one.raw_serial())).collect(),
+        serials: crl.iter_revoked_certificates().map(entry).collect(),
     })
+}
+
+fn entry(one: &RevokedCertificate<'_>) -> (String, Why) {
+    let why = one.reason_code().map_or(Why::Revoked(Reason::Unspecified), |(_, code)| Why::of_code(code));
+    (crate::names::hex(one.raw_serial()), why)
 }
 
 fn number(crl: &CertificateRevocationList<'_>) -> Option<u32> {

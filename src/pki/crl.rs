@@ -1,9 +1,13 @@
 //! What an issuing CA for all clients has revoked (RFC 5280 §5), for servers that read it: Dovecot and nginx do, OpenSMTPD
 //! does not. As a certificate, a CRL is read back and compared before anyone sees it.
 
+use std::collections::HashSet;
+
 use rcgen::{CertificateRevocationListParams, Issuer, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber};
 use time::{Duration, OffsetDateTime};
 use x509_parser::extensions::ParsedExtension;
+use x509_parser::revocation_list::RevokedCertificate;
+use x509_parser::x509::ReasonCode;
 
 use super::issue::{Authority, Witness};
 use super::profile::BACKDATED;
@@ -36,6 +40,17 @@ pub enum Why {
 }
 
 impl Why {
+    /// Reads a reason code (RFC 5280 §5.3.1); of one that postseal does not use, that it says something is kept.
+    pub(super) fn of_code(code: ReasonCode) -> Self {
+        match code {
+            ReasonCode::CertificateHold => Self::Held,
+            ReasonCode::KeyCompromise => Self::Revoked(Reason::KeyCompromise),
+            ReasonCode::CessationOfOperation => Self::Revoked(Reason::CessationOfOperation),
+            ReasonCode::Superseded => Self::Revoked(Reason::Superseded),
+            _ => Self::Revoked(Reason::Unspecified),
+        }
+    }
+
     /// Returns the reason code. The one that says nothing is left out (RFC 5280 §5.3.1).
     fn code(self) -> Option<RevocationReason> {
         match self {
@@ -74,12 +89,23 @@ fn entry(certificate: &ClientCertificate) -> Option<Entry> {
     }
 }
 
+/// Returns what belongs on the next CRL of an issuing CA whose newest one says `listed`: the entries of what is recorded, and
+/// those of certificates that nothing is known of. These were issued and revoked after the backup from which the ledger came back.
+pub fn next_entries(inventory: &Inventory, ca: &IssuingCa, listed: &[Entry]) -> Vec<Entry> {
+    let known: HashSet<Serial> = inventory.client_certificates.iter().map(|certificate| certificate.serial).collect();
+    let mut all = entries(inventory, &ca.serial, ca.crl.as_ref());
+    all.extend(listed.iter().filter(|entry| entry.why != Why::Held && !known.contains(&entry.serial)));
+    all.sort_by_key(|entry| entry.serial);
+    all
+}
+
 /// Tells whether a CRL is to be made for a live issuing CA: there is none, half of the newest one's life is over, or it lacks or
-/// holds what it should not; `listed` are the serials on it.
-pub fn is_due(ca: &IssuingCa, inventory: &Inventory, listed: &[Serial], now: OffsetDateTime) -> bool {
+/// holds what it should not; `listed` is what it says.
+pub fn is_due(ca: &IssuingCa, inventory: &Inventory, listed: &[Entry], now: OffsetDateTime) -> bool {
     let Some(crl) = &ca.crl else { return true };
     let half = crl.this_update + (crl.next_update - crl.this_update) / 2;
-    now >= half || !entries(inventory, &ca.serial, Some(crl)).iter().map(|entry| &entry.serial).eq(listed)
+    let wanted = next_entries(inventory, ca, listed);
+    now >= half || !wanted.iter().map(|entry| entry.serial).eq(listed.iter().map(|entry| entry.serial))
 }
 
 /// Makes a CRL with the number, for [`LIFETIME`] or as long as the CA lives, whichever is less; returns it with its PEM form.
@@ -117,10 +143,11 @@ fn sign_until(
     if facts.not_after <= now {
         return Err(PkiError::AuthorityEnded(facts.not_after));
     }
-    let crl = Crl { number, this_update: now, next_update: until.min(facts.not_after) };
+    // For servers whose clock is slow; the CA itself begins no later.
+    let this_update = (now - BACKDATED).max(facts.not_before);
+    let crl = Crl { number, this_update, next_update: until.min(facts.not_after) };
     let params = CertificateRevocationListParams {
-        // For servers whose clock is slow; the CA itself begins no later.
-        this_update: (now - BACKDATED).max(facts.not_before),
+        this_update,
         next_update: crl.next_update,
         crl_number: SerialNumber::from_slice(&number_octets(number)),
         issuing_distribution_point: None,
@@ -161,13 +188,22 @@ fn compare(der: &[u8], entries: &[Entry], crl: &Crl, ca: &Certificate, witness: 
         (seen.authority_key_id.is_none(), "the CRL has no authority key identifier"),
         (seen.number != Some(crl.number), "the CRL has another number"),
         (seen.next_update != Some(crl.next_update), "the CRL ends at another time"),
-        (!seen.serials.iter().eq(entries.iter().map(|entry| &entry.serial)), "other serials are on the CRL"),
+        (seen.entries != entries, "other entries are on the CRL"),
         (!witness.signed(der), "the CRL has other octets than were signed"),
     ];
     match differs.into_iter().find(|(differs, _)| *differs) {
         Some((_, what)) => Err(PkiError::Unexpected { subject: ca.facts().subject.clone(), what }),
         None => Ok(()),
     }
+}
+
+fn read_entry(revoked: &RevokedCertificate<'_>) -> Result<Entry, PkiError> {
+    let serial = hex(revoked.raw_serial()).parse();
+    Ok(Entry {
+        serial: serial.map_err(|error: crate::names::NameError| PkiError::Certificate(error.to_string()))?,
+        at: revoked.revocation_date.to_datetime(),
+        why: revoked.reason_code().map_or(Why::Revoked(Reason::Unspecified), |(_, code)| Why::of_code(code)),
+    })
 }
 
 /// What a CRL says.
@@ -181,8 +217,8 @@ pub struct Seen {
     pub number: Option<u32>,
     /// When those who heed it refuse everybody.
     pub next_update: Option<OffsetDateTime>,
-    /// The serials on it, in its order.
-    pub serials: Vec<Serial>,
+    /// What is on it, in its order.
+    pub entries: Vec<Entry>,
 }
 
 impl Seen {
@@ -204,14 +240,13 @@ impl Seen {
             ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0.to_vec()),
             _ => None,
         });
-        let serials = parsed.iter_revoked_certificates().map(|revoked| hex(revoked.raw_serial()).parse());
-        let serials: Result<Vec<Serial>, _> = serials.collect();
+        let entries: Result<Vec<Entry>, _> = parsed.iter_revoked_certificates().map(read_entry).collect();
         Ok(Self {
             issuer_raw: parsed.issuer().as_raw().to_vec(),
             authority_key_id: key_id,
             number: parsed.crl_number().and_then(|number| u32::try_from(number).ok()),
             next_update: parsed.next_update().map(|time| time.to_datetime()),
-            serials: serials.map_err(|error| PkiError::Certificate(error.to_string()))?,
+            entries: entries?,
         })
     }
 }

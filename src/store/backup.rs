@@ -109,7 +109,9 @@ fn belongs(path: &Utf8Path) -> bool {
     let is_apart = apart.iter().any(|apart| path.starts_with(apart)) || text.starts_with("state/ledger.sqlite-");
     let (first, rest) = text.split_once('/').map_or((text, ""), |(first, rest)| (first, rest));
     let known = if rest.is_empty() { FILES.contains(&first) } else { DIRECTORIES.contains(&first) };
-    plain && known && !is_apart && !text.contains("//") && !text.ends_with('/')
+    // A path's components hide what they leave out.
+    let is_written_so = path.components().map(|part| part.as_str()).eq(text.split('/'));
+    plain && known && !is_apart && is_written_so
 }
 
 /// Tells whether only its owner may read what lies there.
@@ -275,9 +277,8 @@ impl<W: Write> Pack<'_, W> {
     fn finish(self) -> Result<(W, Packed), StoreError> {
         let mut stream = self.tar.into_inner().map_err(while_doing("write", self.to))?;
         // An archive may end in any number of empty blocks. These are as long as the buffers that the age crate does not wipe.
-        for _ in 0..2 {
-            stream.write_all(&[0; 1 << 16]).map_err(while_doing("write", self.to))?;
-        }
+        let empty = vec![0; 1 << 17];
+        stream.write_all(&empty).map_err(while_doing("write", self.to))?;
         Ok((stream, self.packed))
     }
 }
@@ -379,8 +380,8 @@ impl Sealed {
                 Some(name) => name,
                 None => entry.header().path_bytes().into_owned(),
             };
-            let size = entry.header().entry_size().map_err(|error| damaged(&unpack.from, &error))?;
-            unpack.entry(&name, kind, size, &mut entry)?;
+            let octets = entry.header().entry_size().map_err(|error| damaged(&unpack.from, &error))?;
+            unpack.entry(&name, kind, octets, &mut entry)?;
         }
         let mut stream = archive.into_inner();
         // To its very end: only there it is proved that nothing was cut off.
@@ -462,8 +463,7 @@ impl Unpack<'_> {
         if self.above.contains(path) {
             return Ok(());
         }
-        let made = files::create_dir(path, mode);
-        made.map_err(|error| match error {
+        files::create_dir(path, mode).map_err(|error| match error {
             StoreError::Exists(path) => self.refuse(&format!("holds `{path}` twice")),
             other => other,
         })?;
@@ -541,8 +541,9 @@ mod tests {
 
     #[test]
     fn only_keys_are_identities() {
-        let of = |text: &str| Opener::of_identities(&Secret::from(text.to_owned())).is_some();
         use age::secrecy::ExposeSecret as _;
+
+        let of = |text: &str| Opener::of_identities(&Secret::from(text.to_owned())).is_some();
         let key = x25519::Identity::generate();
         let text = format!("# created\n\n{}\n", key.to_string().expose_secret());
         assert!(of(&text) && !of("") && !of("# nothing\n") && !of(&format!("{text}more\n")));

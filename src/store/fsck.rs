@@ -13,7 +13,7 @@ use crate::pki::Certificate;
 use crate::pki::audit;
 use crate::secret::Secret;
 use crate::store::files::{self, ItemKind, StoreError};
-use crate::store::keys::{DEVICE_PASSWORD, KEY, Passphrase, SITE_CA, own_names};
+use crate::store::keys::{DEVICE_PASSWORD, KEY, Passphrase, SITE_CA, is_bundle, own_names};
 use crate::store::ledger::{CertificateRow, CrlRow};
 use crate::store::{Store, Writer};
 
@@ -115,6 +115,11 @@ struct Seen {
     site_cas: Vec<Certificate>,
     /// The twins of the issuing CAs for all, by the serial of these.
     shared: HashMap<String, Certificate>,
+    /// The twins that certificates have of their own, by the serial of these; only of those with a CRL.
+    own: HashMap<String, Certificate>,
+    with_crl: HashSet<String>,
+    /// What each recorded certificate is worth.
+    statuses: HashMap<String, String>,
     /// Every serial in a certificate, of leaves, issuing CAs and twins, and whose it is.
     serials: HashMap<String, String>,
     /// What each recorded certificate is for, by its serial.
@@ -149,7 +154,9 @@ impl Checks<'_> {
     fn certificates(&mut self, progress: &mut dyn FnMut(usize, usize)) -> Result<(), StoreError> {
         let store = self.store;
         let total = store.ledger().certificate_count()?;
-        let mut seen = Seen::default();
+        let crls = store.ledger().crl_rows()?;
+        let with_crl = crls.iter().map(|row| row.issuer.clone()).collect();
+        let mut seen = Seen { with_crl, ..Seen::default() };
         store.ledger().each_certificate(|row| {
             self.certificate(row, &mut seen);
             self.checked.certificates += 1;
@@ -167,7 +174,12 @@ impl Checks<'_> {
             self.wrong(BACKUP, "the ledger holds no CA");
         }
         self.trust_list(&mut seen)?;
-        for row in store.ledger().crl_rows()? {
+        self.history(&seen)?;
+        self.handed_cas(&seen)?;
+        if store.ledger().placeholder()?.is_none() {
+            self.wrong(BACKUP, "the ledger holds no placeholder for the empty trust list");
+        }
+        for row in crls {
             self.crl(&row, &seen);
         }
         Ok(())
@@ -177,6 +189,7 @@ impl Checks<'_> {
         let purpose = purpose(row);
         let name = named(&purpose, &row.serial);
         seen.purposes.insert(row.serial.clone(), purpose.clone());
+        seen.statuses.insert(row.serial.clone(), row.status.clone());
         if let Some(by) = &row.superseded_by {
             seen.superseded.push((row.serial.clone(), purpose, by.clone()));
         }
@@ -206,6 +219,9 @@ impl Checks<'_> {
         match (row.kind.as_str(), twin) {
             ("site_ca", _) => seen.site_cas.push(certificate),
             ("issuing_ca", Some(twin)) => drop(seen.shared.insert(row.serial.clone(), twin)),
+            ("client", Some(twin)) if seen.with_crl.contains(&row.serial) => {
+                drop(seen.own.insert(row.serial.clone(), twin));
+            }
             _ => {}
         }
     }
@@ -341,9 +357,44 @@ impl Checks<'_> {
         Ok(())
     }
 
+    /// Whom people are told to trust is, or was, the site's own CA.
+    fn handed_cas(&mut self, seen: &Seen) -> Result<(), StoreError> {
+        for person in files::list(&self.store.site().path("handout"))? {
+            for device in files::list(&person.path)? {
+                let path = device.path.join(SITE_CA);
+                let Some(text) = files::read(&path)? else { continue };
+                let handed = Certificate::from_pem(&String::from_utf8_lossy(&text));
+                if !handed.is_ok_and(|handed| seen.site_cas.iter().any(|ca| ca.der() == handed.der())) {
+                    let mend = "run postseal render, or take it from postseal ca show --pem";
+                    self.files(mend, format!("{path} is not this site's CA"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What happened is recorded once more, in words: a row that somebody took back or away does not agree with it.
+    fn history(&mut self, seen: &Seen) -> Result<(), StoreError> {
+        for event in self.store.ledger().events()? {
+            let Some(serial) = event.detail.get("serial").and_then(serde_json::Value::as_str) else { continue };
+            let name = format!("the certificate {}", shown(serial));
+            match (event.what.as_str(), seen.statuses.get(serial)) {
+                ("client-certificate-issued" | "client-certificate-renewed" | "server-certificate-issued", None) => {
+                    self.wrong(BACKUP, format!("{name} was issued, and is recorded no more"));
+                }
+                ("client-certificate-revoked", Some(status)) if status != CertificateStatus::Revoked.as_str() => {
+                    self.wrong(BACKUP, format!("{name} was revoked, and is recorded as {status}"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn crl(&mut self, row: &CrlRow, seen: &Seen) {
         let name = format!("the CRL of the issuing CA {}", shown(&row.issuer));
-        let read = seen.shared.get(&row.issuer).and_then(|twin| audit::read_crl(&row.pem, twin));
+        // The one for all, or that of a single certificate, which is called by the serial of the certificate.
+        let read = seen.shared.get(&row.issuer).or_else(|| seen.own.get(&row.issuer)).and_then(|twin| audit::read_crl(&row.pem, twin));
         let Some(crl) = read else {
             return self.wrong(BACKUP, format!("{name} cannot be read, or another signed it"));
         };
@@ -400,7 +451,7 @@ impl Checks<'_> {
             } else if bundles.is_empty() && has_password {
                 let mend = done_command(address, device);
                 self.files(mend, format!("{password} opens a .p12 file that is not here any more"));
-            } else if bundles.iter().any(|name| name.ends_with(".p12")) && !has_password {
+            } else if bundles.iter().any(|name| is_bundle(name)) && !has_password {
                 let mend = format!("issue another certificate, or, if they have it, {}", done_command(address, device));
                 self.files(mend, format!("the password of the .p12 in {handout} is missing"));
             }
@@ -416,7 +467,7 @@ impl Checks<'_> {
             if files::kind(&path)? != Some(ItemKind::File) {
                 continue;
             }
-            if name.ends_with(".p12") && !files::read_secret(&path).is_ok_and(|bundle| bundle.is_some_and(is_whole)) {
+            if is_bundle(&name) && !files::read_secret(&path).is_ok_and(|bundle| bundle.is_some_and(is_whole)) {
                 self.files("issue another certificate", format!("{path} is no whole PKCS#12 file"));
             }
             found.push(name);
@@ -469,7 +520,7 @@ impl Checks<'_> {
             }
         }
         for directory in [self.store.site().root(), &state] {
-            let left = files::list(directory)?.into_iter().filter(|item| files::is_leftover(item));
+            let left = files::list(directory)?.into_iter().filter(files::is_leftover);
             for item in left {
                 self.add(Weight::Note, NEXT_WRITER, format!("{} is left of a run that was killed", item.path));
             }

@@ -26,6 +26,11 @@ pub fn bundle_names(address: &MailAddress) -> [String; 2] {
     [format!("{name}.p12"), format!("{name}-apple.p12")]
 }
 
+/// Tells whether a file of a handout is a PKCS#12 file, which has a password.
+pub fn is_bundle(name: &str) -> bool {
+    Utf8Path::new(name).extension() == Some("p12")
+}
+
 /// Returns the name of the file of a handout that holds a certificate with its chain, for a key that the person made.
 pub fn chain_name(address: &MailAddress) -> String {
     format!("{}.pem", address.path_component())

@@ -260,6 +260,16 @@ impl<'a> Transaction<'a> {
         one(marked, || format!("a live client certificate with the serial `{serial}`"))
     }
 
+    /// Returns the newest CRL of an issuing CA, as PEM, this mutation included.
+    pub fn crl(&self, issuer: &Serial) -> Result<Option<String>, LedgerError> {
+        read::crl(&self.sql, issuer)
+    }
+
+    /// Tells whether something ever happened.
+    pub fn has_event(&self, what: &str) -> Result<bool, LedgerError> {
+        Ok(read::last_event(&self.sql, what)?.is_some())
+    }
+
     /// Records the newest CRL of an issuing CA; its number is greater than that of the one before.
     pub fn set_crl(&mut self, issuer: &Serial, crl: &Crl, pem: &str) -> Result<(), LedgerError> {
         self.sql.execute(
