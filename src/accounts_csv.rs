@@ -278,7 +278,9 @@ impl<'t> List<'t> {
         let (label, spans) =
             (given(Column::Name).cloned(), [Column::Address, Column::Device, Column::Password].map(span));
         let [address_span, device_span, password_span] = spans.clone();
-        self.hidden.push(password_span.clone());
+        if secretive {
+            self.hidden.push(password_span.clone());
+        }
         let mut findings = Vec::new();
         let mut wrong = |diagnostic, span: &Range<usize>| {
             findings.push(Finding { line: start, span: span.clone(), label: String::new(), diagnostic });

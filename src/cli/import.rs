@@ -23,7 +23,7 @@ use crate::cli::session;
 use crate::cli::user::{check_mailbox, how_to_activate, mail_password, trust_list_long, twins};
 use crate::diag::Diagnostic;
 use crate::env::Env;
-use crate::inventory::{ClientCertificate, Inventory};
+use crate::inventory::Inventory;
 use crate::keys::KeyKind;
 use crate::names::{DeviceName, MailAddress};
 use crate::secret::Secret;
@@ -95,7 +95,7 @@ struct Made {
 struct Asked {
     jobs: Vec<Job>,
     already_there: usize,
-    /// Every good line, without passwords.
+    /// Every good line, without passwords, if they are kept.
     lines: Vec<Line>,
 }
 
@@ -118,7 +118,7 @@ pub(super) fn import(env: &dyn Env, site: Option<&Utf8Path>, args: &Import) -> R
     let now = env.now();
     store.transact(|ledger| ledger.expire_certificates(now))?;
     let inventory = store.inventory()?;
-    let Asked { jobs, already_there, lines } = ask(&mut list, &wanted.site, &inventory);
+    let Asked { jobs, already_there, lines } = ask(&mut list, &wanted.site, &inventory, args.archive.is_some());
     drop(inventory);
     if args.stop && list.bad_lines() > 0 {
         return Err(Failure::Input(list.told()));
@@ -165,53 +165,68 @@ fn check_archive(store: &Writer, path: &Utf8Path) -> Result<(), Failure> {
     Err(Failure::secret("archive-place", message, "write the archive outside of the site, or into handout/"))
 }
 
-/// Finds what the good lines of a list ask for, and adds to it what is wrong with them on this site.
-fn ask(list: &mut List<'_>, site: &Site, inventory: &Inventory) -> Asked {
+/// What the lines so far say of one user.
+#[derive(Default)]
+struct Seen {
+    /// Each device with its line.
+    devices: Vec<(DeviceName, usize)>,
+    /// The mail password with its line.
+    password: Option<(Secret, usize)>,
+    /// The place among the jobs.
+    job: Option<usize>,
+}
+
+/// Finds what the good lines of a list ask for, and adds to it what is wrong with them on this site. Whoever writes an archive
+/// needs the lines afterwards.
+fn ask(list: &mut List<'_>, site: &Site, inventory: &Inventory, keep_lines: bool) -> Asked {
     let users: HashSet<&MailAddress> = inventory.users.iter().map(|user| &user.address).collect();
     let current = inventory.client_certificates.iter().filter(|certificate| certificate.is_current());
-    let whose = |certificate: &'_ ClientCertificate| (certificate.address.clone(), certificate.device.clone());
-    let current: HashSet<(MailAddress, DeviceName)> = current.map(whose).collect();
+    let current: HashSet<_> = current.map(|certificate| (&certificate.address, &certificate.device)).collect();
     let mut asked = Asked::default();
-    let (mut seen, mut job_of, mut passwords) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let mut all: HashMap<MailAddress, Seen> = HashMap::new();
     for mut line in list.take_lines() {
         if let Err(failure) = check_mailbox(site, &line.address) {
             failure.diagnostics().iter().for_each(|found| list.refuse(&line, Column::Address, "", found.clone()));
             continue;
         }
-        let device = (line.address.clone(), line.device.clone());
-        if let Some(first) = seen.get(&device) {
+        let seen = all
+            .entry(line.address.clone())
+            .or_insert_with(|| Seen { devices: Vec::with_capacity(1), ..Seen::default() });
+        if let Some((_, first)) = seen.devices.iter().find(|(device, _)| *device == line.device) {
             let message = format!("`{}` has two lines for the device `{}`", line.address, line.device);
             let diagnostic = duplicate(message, "leave one of them out, or name another device", *first);
             list.refuse(&line, Column::Address, "again here", diagnostic);
             continue;
         }
-        if let Some(password) = &line.password {
-            let (first, known) = passwords.entry(line.address.clone()).or_insert((line.number, password.clone()));
-            if known != password {
+        if let Some(password) = line.password.take() {
+            let (known, first) = seen.password.get_or_insert_with(|| (password.clone(), line.number));
+            if *known != password {
                 let message = format!("`{}` has two mail passwords", line.address);
                 let help = "give the same one in each line of a user, or in one of them only";
                 let diagnostic = duplicate(message, help, *first);
                 list.refuse(&line, Column::Password, "another one", diagnostic);
                 continue;
             }
+            line.password = Some(password);
         }
+        seen.devices.push((line.device.clone(), line.number));
         let password = line.password.take();
-        if current.contains(&device) {
+        if current.contains(&(&line.address, &line.device)) {
             asked.already_there += 1;
         } else {
-            let (address, is_new) = (&line.address, !users.contains(&line.address));
-            let new = || Job { address: address.clone(), is_new, password: None, devices: Vec::new() };
-            let at = *job_of.entry(address.clone()).or_insert(asked.jobs.len());
+            let at = *seen.job.get_or_insert(asked.jobs.len());
             if at == asked.jobs.len() {
-                asked.jobs.push(new());
+                let (address, is_new) = (line.address.clone(), !users.contains(&line.address));
+                asked.jobs.push(Job { address, is_new, password: None, devices: Vec::with_capacity(1) });
             }
             if let Some(job) = asked.jobs.get_mut(at) {
                 job.password = job.password.take().or(password);
                 job.devices.push(line.device.clone());
             }
         }
-        seen.insert(device, line.number);
-        asked.lines.push(line);
+        if keep_lines {
+            asked.lines.push(line);
+        }
     }
     asked
 }
