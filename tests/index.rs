@@ -1,7 +1,7 @@
 //! `export --index`: what it writes, `openssl ca` takes for its own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, dead_code, missing_docs)]
-#![allow(clippy::disallowed_methods, reason = "a test runs programs")]
+#![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a test runs programs and says what it skips")]
 
 #[path = "support/pki.rs"]
 mod pki;

@@ -33,7 +33,8 @@ pub(super) fn refuse_compromised(store: &Store, inventory: &Inventory, key: &Pub
     for known in inventory.client_certificates.iter().filter(is_compromised) {
         let Some(pem) = store.ledger().certificate_pem(&known.serial)? else { continue };
         if Certificate::from_pem(&pem)?.facts().spki == key.spki_der() {
-            let message = format!("the key is one whose certificate of `{}` was revoked for keyCompromise", known.address);
+            let message =
+                format!("the key is one whose certificate of `{}` was revoked for keyCompromise", known.address);
             let help = "have the person make another key, and certify that: postseal user add ADDRESS --csr FILE";
             return Err(Failure::input("csr-key-taken", message, help));
         }

@@ -12,7 +12,7 @@ use crate::diag::did_you_mean;
 use crate::env::Env;
 use crate::inventory::{ClientCertificate, Inventory};
 use crate::names::{DeviceName, MailAddress};
-use crate::store::{Lying, Passphrase, Store, Writer, is_bundle, is_waiting};
+use crate::store::{Lying, Passphrase, Store, Writer, is_waiting};
 
 /// `user handout`
 #[derive(Debug, clap::Args)]
@@ -71,7 +71,7 @@ fn row(certificate: &ClientCertificate, lying: &Lying) -> Vec<String> {
         (Some(at), _) => format!("handed over on {}", day(at)),
         (None, false) => "not here any more; if they have it: --done".to_owned(),
         (None, true) => {
-            let password = match (&lying.p12_password, lying.files.iter().any(|name| is_bundle(name))) {
+            let password = match (&lying.p12_password, lying.has_bundle()) {
                 (Some(path), _) => format!(", its password in {path}"),
                 (None, true) => ", its password is missing".to_owned(),
                 (None, false) => String::new(),

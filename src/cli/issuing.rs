@@ -182,7 +182,11 @@ impl Signers {
         certificates: impl IntoIterator<Item = &'a ClientCertificate>,
     ) -> Result<Self, Failure> {
         let issuers: Vec<Serial> = certificates.into_iter().filter_map(|certificate| certificate.issuer).collect();
-        Self::open(store, |ca| ca.is_live && issuers.contains(&ca.serial), |store| make::ca_passphrase(env, store, file))
+        Self::open(
+            store,
+            |ca| ca.is_live && issuers.contains(&ca.serial),
+            |store| make::ca_passphrase(env, store, file),
+        )
     }
 
     /// Opens those of the serials, trusted or not: they are about to be.

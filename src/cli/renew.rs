@@ -156,7 +156,10 @@ fn renewable(inventory: &Inventory) -> Vec<&ClientCertificate> {
     let users: HashSet<&MailAddress> = inventory.users.iter().map(|user| &user.address).collect();
     // Sorted by address, device and begin: the last one of a device counts.
     for certificate in &inventory.client_certificates {
-        if newest.last().is_some_and(|last| (&last.address, &last.device) == (&certificate.address, &certificate.device)) {
+        if newest
+            .last()
+            .is_some_and(|last| (&last.address, &last.device) == (&certificate.address, &certificate.device))
+        {
             newest.pop();
         }
         newest.push(certificate);
@@ -258,12 +261,7 @@ fn old_one(retires_at: OffsetDateTime, now: OffsetDateTime) -> String {
     format!("{verb} {}", day(retires_at))
 }
 
-fn report(
-    wanted: &Wanted,
-    store: &Writer,
-    renewed: &[Renewed],
-    (list, now): (List, OffsetDateTime),
-) -> Report {
+fn report(wanted: &Wanted, store: &Writer, renewed: &[Renewed], (list, now): (List, OffsetDateTime)) -> Report {
     let mut text = String::new();
     if let [one] = renewed {
         let Renewed { address, device, not_after, .. } = one;

@@ -20,8 +20,8 @@ use crate::inventory::{Crl, Inventory, Reason};
 use crate::names::{Digest, HostName, MailAddress, Serial, hex, shell_word};
 use crate::password;
 use crate::pki::Certificate;
-use crate::pki::crl::Why;
 use crate::pki::audit::{self, Revocations};
+use crate::pki::crl::Why;
 use crate::secret::Secret;
 use crate::site::{Accounts, Site};
 use crate::store::backup::{self, Opener, Packed};
@@ -378,7 +378,9 @@ fn report(place: &Utf8Path, packed: &Packed, present: Option<&Present>, outcome:
     }
     if outcome.unknown_revoked > 0 {
         let count = outcome.unknown_revoked;
-        lines.push(format!("the host's CRL names {count} that the backup does not know; every later CRL names them, too"));
+        lines.push(format!(
+            "the host's CRL names {count} that the backup does not know; every later CRL names them, too"
+        ));
     }
     for (addresses, what) in [
         (outcome.taken.keys().collect::<Vec<_>>(), "the host knows a newer password, which counts"),

@@ -277,8 +277,10 @@ impl<W: Write> Pack<'_, W> {
     fn finish(self) -> Result<(W, Packed), StoreError> {
         let mut stream = self.tar.into_inner().map_err(while_doing("write", self.to))?;
         // An archive may end in any number of empty blocks. These are as long as the buffers that the age crate does not wipe.
-        let empty = vec![0; 1 << 17];
-        stream.write_all(&empty).map_err(while_doing("write", self.to))?;
+        let zeros = vec![0; 1 << 16];
+        for _ in 0..2 {
+            stream.write_all(&zeros).map_err(while_doing("write", self.to))?;
+        }
         Ok((stream, self.packed))
     }
 }
@@ -503,6 +505,8 @@ impl Unpack<'_> {
 
 #[cfg(test)]
 mod tests {
+    use age::secrecy::ExposeSecret as _;
+
     use super::*;
 
     #[test]

@@ -394,7 +394,11 @@ impl Checks<'_> {
     fn crl(&mut self, row: &CrlRow, seen: &Seen) {
         let name = format!("the CRL of the issuing CA {}", shown(&row.issuer));
         // The one for all, or that of a single certificate, which is called by the serial of the certificate.
-        let read = seen.shared.get(&row.issuer).or_else(|| seen.own.get(&row.issuer)).and_then(|twin| audit::read_crl(&row.pem, twin));
+        let read = seen
+            .shared
+            .get(&row.issuer)
+            .or_else(|| seen.own.get(&row.issuer))
+            .and_then(|twin| audit::read_crl(&row.pem, twin));
         let Some(crl) = read else {
             return self.wrong(BACKUP, format!("{name} cannot be read, or another signed it"));
         };

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use crate::inventory::{ClientCertificate, Inventory};
 use crate::names::{DeviceName, MailAddress, Serial};
 use crate::store::files::{self, ItemKind, StoreError, while_doing};
-use crate::store::keys::{Passphrase, SITE_CA, own_names};
+use crate::store::keys::{Passphrase, SITE_CA, is_bundle, own_names};
 use crate::store::{Store, Writer};
 
 /// What lies here of one handout.
@@ -25,6 +25,11 @@ pub struct Lying {
 }
 
 impl Lying {
+    /// Tells whether a PKCS#12 file is among them.
+    pub fn has_bundle(&self) -> bool {
+        self.files.iter().any(|name| is_bundle(name))
+    }
+
     /// Tells whether something is there that only the person should have.
     pub fn is_here(&self) -> bool {
         self.p12_password.is_some() || self.files.iter().any(|name| name != SITE_CA)

@@ -27,7 +27,7 @@ pub fn bundle_names(address: &MailAddress) -> [String; 2] {
 }
 
 /// Tells whether a file of a handout is a PKCS#12 file, which has a password.
-pub fn is_bundle(name: &str) -> bool {
+pub(super) fn is_bundle(name: &str) -> bool {
     Utf8Path::new(name).extension() == Some("p12")
 }
 

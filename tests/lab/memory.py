@@ -47,15 +47,16 @@ def memory_at_the_end(arguments: list[str]) -> bytes:
             stderr=subprocess.PIPE,
         ) as process:
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            wait_until(lambda: process.poll() is not None or children.read_text(), "its start")
-            pid = int(children.read_text())
             try:
                 wait_until(lambda: process.poll() is not None or b"stopped by" in log.read_bytes(), "its end", 60)
                 text = log.read_bytes()
                 assert b"stopped by SIGSTOP" in text and b"sigaltstack({ss_sp=NULL, ss_flags=SS_DISABLE" in text, text
-                return _memory(pid)
+                # Only now: at its start strace has children of its own, to try what the system can do.
+                return _memory(int(children.read_text()))
             finally:
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(OSError):
+                    for child in children.read_text().split():
+                        os.kill(int(child), signal.SIGKILL)
                 _, talk = process.communicate()
                 assert b"error" not in talk, talk
 

@@ -16,6 +16,9 @@ from lab.faults import files, run
 from lab.memory import found_in, memory_at_the_end, secrets_of
 
 CHOSEN = "correct horse battery"
+# A key pair of age for these tests alone.
+IDENTITY = "AGE-SECRET-KEY-1QQQSYQCYQ5RQWZQFPG9SCRGWPUGPZYSNZS23V9CCRYDPK8QARC0SWRYDWG"
+RECIPIENT = "age13aqvttdk3ujkyjh9kg2w5an6dmy5mq5a84a4uxk3hfhnugfc9p0sy5p2wh"
 
 LIST = f"""address,name,device,password
 dora@example.com,Dora,phone,
@@ -49,7 +52,14 @@ COMMANDS = [
     "server renew --same-key",
     "plan --root {own}/root",
     "apply --root {own}/root",
+    "user handout carol@example.com",
+    "fsck",
+    "export --index",
+    "backup {own}/by-passphrase.age --passphrase-file {own}/password",
+    "backup {own}/by-key.age --recipient " + RECIPIENT,
+    "restore {own}/by-key.age --identity {own}/identity",
     "user remove bob@example.com",
+    "user confirm --all",
     "plan --root {own}/root",
     "render --help",
     "user add erin@example.com",
@@ -76,6 +86,8 @@ def trust(site: Path, word: str) -> None:
 # Which secret may be in which file, below the site.
 BELONGS = {
     "CA passphrase": "state/ca.passphrase",
+    "age identity": "(nowhere here)",
+    "backup passphrase": r"state/passwords/carol@example.com/password",
     "key of ": "(nowhere readable)",
     "CA key": "(nowhere readable)",
     "DKIM seed ": r"state/keys/\w+\.key|out/[^/]+/root/var/lib/rspamd/.*",
@@ -100,22 +112,27 @@ def story() -> Iterator[Story]:
         own = Path(directory)
         (own / "password").write_text(CHOSEN)
         (own / "users.csv").write_text(LIST)
+        (own / "identity").write_text(IDENTITY)
         (own / "root").mkdir()
         story = Story(own / "site")
         for number, command in enumerate(COMMANDS):
             if command == FIRST_WITH_ONE_CA or number == LAST:
                 trust(story.site, "pinned" if number == LAST else "ca")
             format = ["--format", "json" if number % 2 else "human"]
-            arguments = [*command.format(own=own).split(), *format, "--site", str(story.site)]
+            place = own / "again" if command.startswith("restore") else story.site
+            arguments = [*command.format(own=own).split(), *format, "--site", str(place)]
             # What execve is given is what /proc/PID/cmdline and environ show.
             log = own / "trace"
             done = run(arguments, before=("strace", "-f", "--seccomp-bpf", "-v", "-s", "99999", "-o", str(log), "-e", "trace=execve"))
             assert done.code in (0, 1), done
             story.said[command] = log.read_bytes() + done.out.encode() + done.talk.encode()
-            now = secrets_of(story.site)
+            now = secrets_of(story.site) | {"age identity": IDENTITY.encode(), "backup passphrase": CHOSEN.encode()}
             # A password that was replaced is a secret still.
             story.secrets |= {f"{what} after {number}" if story.secrets.get(what, octets) != octets else what: octets
                               for what, octets in now.items()}  # fmt: skip
+        for backup in own.glob("*.age"):
+            found = found_in(backup.read_bytes(), story.secrets)
+            assert not found, f"{found} in {backup}"
         yield story
 
 
@@ -177,6 +194,12 @@ ONE_CA = [
         "plan --root {own}/root",
         "apply --root {own}/root",
         *ONE_CA,
+        "fsck",
+        "backup {own}/new.age --passphrase-file {own}/password",
+        "backup {own}/new.age --recipient " + RECIPIENT,
+        "restore {own}/site.age --passphrase-file {own}/password",
+        "restore {own}/site.age --passphrase-file {own}/password --root {own}/root",
+        "user handout alice@example.com --done",
         "init example.com --user alice@example.com",
         "init example.com --ca-key rsa2048 --ca-passphrase-file {own}/password --user alice@example.com",
     ],
@@ -198,6 +221,12 @@ def test_in_memory_no_secret_outlives_its_use(command: str, story: Story) -> Non
             assert run(["render", "--site", str(site)]).code == 0
             run(["bless", "--site", str(site)])
             secrets |= secrets_of(site)
+        if command.startswith("restore"):
+            backup = ["backup", str(own / "site.age"), "--passphrase-file", str(own / "password"), "--site", str(site)]
+            assert run(backup).code == 0
+            (own / "root").rmdir()
+            shutil.copytree(next(site.glob("out/*/root")), own / "root")
+            site = own / "again"
         memory = memory_at_the_end([*command.format(own=own).split(), "--site", str(site)])
         if (site / "state/ca.passphrase").exists():
             secrets |= secrets_of(site)
