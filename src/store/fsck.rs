@@ -65,7 +65,7 @@ impl Checked {
     }
 
     fn sort(&mut self) {
-        self.findings.sort_by(|a, b| (b.weight, &a.mend, &a.problem).cmp(&(a.weight, &b.mend, &b.problem)));
+        self.findings.sort_by(|a, b| (b.weight, &a.problem, &a.mend).cmp(&(a.weight, &b.problem, &b.mend)));
     }
 }
 
