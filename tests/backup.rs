@@ -459,6 +459,8 @@ fn a_hostile_archive_is_refused_and_writes_nothing() {
         vec![file("/tmp/evil", b"x")],
         vec![file("state/../../evil", b"x")],
         vec![file("evil", b"x")],
+        vec![file("state/./evil", b"x")],
+        vec![file("state//evil", b"x")],
         vec![file("out/evil", b"x")],
         vec![file("state/ledger.sqlite-wal", b"x")],
         vec![file("state/lock", b"x")],
