@@ -77,6 +77,15 @@ fn rendered(site: &Path, name: &str) -> String {
     fs::read_to_string(site.join(FILES).join(name)).unwrap()
 }
 
+fn serials(seen: &Seen) -> Vec<Serial> {
+    seen.entries.iter().map(|entry| entry.serial).collect()
+}
+
+/// The serials on the rendered CRL.
+fn listed(site: &Path) -> Vec<Serial> {
+    serials(&Seen::from_pem(&rendered(site, "clients.crl")).unwrap())
+}
+
 fn twins(site: &Path) -> Vec<Certificate> {
     Certificate::all_from_pem(&rendered(site, "clients.pem")).unwrap()
 }
@@ -89,7 +98,12 @@ fn have_openssl() -> bool {
 
 /// What a server says that heeds CRLs, and reads one file as Dovecot does, or two as nginx does.
 fn verdict(site: &Path, serial: &Serial, at: OffsetDateTime) -> Result<(), String> {
-    let pem = store(site).ledger().client_pem(serial).unwrap();
+    verdict_of(site, site, serial, at)
+}
+
+/// The same, of a certificate that another site's ledger knows.
+fn verdict_of(site: &Path, known: &Path, serial: &Serial, at: OffsetDateTime) -> Result<(), String> {
+    let pem = store(known).ledger().client_pem(serial).unwrap();
     let (leaf, chain) = (site.join("leaf.pem"), site.join("chain.pem"));
     fs::write(&leaf, pem.certificate).unwrap();
     fs::write(&chain, pem.issuing).unwrap();
@@ -166,7 +180,7 @@ fn a_revocation_and_its_crl_are_one_change_of_the_ledger() {
     let ca = &known.issuing_cas[0];
     assert_eq!(ca.crl.map(|crl| crl.number), Some(2));
     let seen = Seen::from_pem(&rendered(&site, "clients.crl")).unwrap();
-    assert_eq!((seen.number, seen.serials), (Some(2), vec![carol]));
+    assert_eq!((seen.number, serials(&seen)), (Some(2), vec![carol]));
     assert!(
         answer.err.contains("OpenSMTPD reads no CRL, and goes on admitting a revoked certificate"),
         "{}",
@@ -187,10 +201,10 @@ fn without_the_passphrase_a_removal_counts_and_the_crl_follows_later() {
     assert_eq!(answer.exit_code, 3, "{}", answer.err);
     assert!(answer.err.contains("error[crl-behind]"), "{}", answer.err);
     assert_eq!(of(&inventory(&site), "carol@example.com")[0].status, CertificateStatus::Revoked);
-    assert!(Seen::from_pem(&rendered(&site, "clients.crl")).unwrap().serials.is_empty());
+    assert!(listed(&site).is_empty());
     // The next certificate brings the CRL up to date, for the key is open then.
     fine(&site, &format!("user add dave@example.com --ca-passphrase-file {}", kept.display()));
-    assert_eq!(Seen::from_pem(&rendered(&site, "clients.crl")).unwrap().serials, [carol]);
+    assert_eq!(listed(&site), [carol]);
 }
 
 #[test]
@@ -200,7 +214,7 @@ fn a_device_that_is_revoked_alone_is_on_the_crl_and_the_others_are_not() {
     let phone =
         of(&inventory(&site), "bob@example.com").iter().find(|one| one.device.as_str() == "phone").unwrap().serial;
     let answer = fine(&site, "user revoke bob@example.com --device phone --reason lost");
-    assert_eq!(Seen::from_pem(&rendered(&site, "clients.crl")).unwrap().serials, [phone]);
+    assert_eq!(listed(&site), [phone]);
     assert!(
         answer.out.contains("systemctl reload dovecot") && !answer.out.contains("restart opensmtpd"),
         "{}",
@@ -218,7 +232,7 @@ fn what_is_renewed_without_an_overlap_is_on_the_crl() {
     let old = serial(&site, "bob@example.com");
     let answer = later(&site, "user renew bob@example.com --overlap 0d");
     assert!(answer.out.ends_with("the new certificates are admitted already\n"), "{}", answer.out);
-    assert_eq!(Seen::from_pem(&rendered(&site, "clients.crl")).unwrap().serials, [old]);
+    assert_eq!(listed(&site), [old]);
 }
 
 #[test]
@@ -439,4 +453,98 @@ fn the_search_for_the_site_ca_finds_it_in_every_form() {
         assert!(holds(form, &ca));
     }
     assert!(!holds(rendered(&site, "clients.pem").as_bytes(), &ca));
+}
+
+/// Backs a site up, and restores it elsewhere.
+struct Saved {
+    file: std::path::PathBuf,
+    passphrase: std::path::PathBuf,
+}
+
+impl Saved {
+    fn of(site: &Path) -> Self {
+        let saved = Self { file: site.with_extension("age"), passphrase: site.with_extension("passphrase") };
+        fs::write(&saved.passphrase, "correct horse battery").unwrap();
+        let (file, passphrase) = (saved.file.display(), saved.passphrase.display());
+        fine(site, &format!("backup {file} --passphrase-file {passphrase}"));
+        saved
+    }
+
+    fn restored(&self, more: &str) -> (std::path::PathBuf, Answer) {
+        let place = self.file.with_extension("again");
+        let (file, passphrase) = (self.file.display(), self.passphrase.display());
+        let answer = fine(&place, &format!("restore {file} --passphrase-file {passphrase}{more}"));
+        fine(&place, "fsck");
+        (place, answer)
+    }
+}
+
+/// A host on which the site's files are installed.
+fn host(site: &Path) -> std::path::PathBuf {
+    let root = site.with_extension("root");
+    let from = site.join("out/mail.example.com/root");
+    assert!(Command::new("cp").arg("-a").args([&from, &root]).status().unwrap().success());
+    root
+}
+
+#[test]
+fn a_site_of_one_ca_is_in_order_and_stays_so_on_the_way_back() {
+    let (_guard, site) = mixed();
+    fine(&site, "fsck");
+    trust(&site, Trust::Pinned);
+    fine(&site, "user add zoe@example.com");
+    fine(&site, "fsck");
+    later(&site, "user renew --all --overlap 0d");
+    later(&site, "ca retire");
+    later(&site, "fsck");
+}
+
+#[test]
+fn what_was_issued_and_revoked_after_the_backup_stays_revoked() {
+    let (_guard, site) = mixed();
+    let saved = Saved::of(&site);
+    fine(&site, "user add ivy@example.com");
+    fine(&site, "user revoke ivy@example.com --reason compromised");
+    fine(&site, "user revoke carol@example.com --reason lost");
+    let (place, answer) = saved.restored(&format!(" --root {}", host(&site).display()));
+    assert!(answer.out.contains("names 1 that the backup does not know"), "{}", answer.out);
+    let reasons = |address: &str| of(&inventory(&place), address)[0].revocation.map(|revocation| revocation.reason);
+    assert_eq!(reasons("carol@example.com"), Some(Reason::KeyCompromise));
+    assert!(!place.join("handout/carol@example.com").exists());
+    for again in [false, true] {
+        if again {
+            fine(&place, "ca crl --refresh");
+        }
+        for (address, is_admitted) in [("bob", true), ("carol", false), ("ivy", false)] {
+            let serial = serial(&site, &format!("{address}@example.com"));
+            let verdict = verdict_of(&place, &site, &serial, NOW);
+            assert_eq!(verdict.is_ok(), is_admitted, "{address}, again {again}: {verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn who_is_confirmed_after_a_restore_brings_nobody_else_back() {
+    let (_guard, site) = mixed();
+    let saved = Saved::of(&site);
+    fine(&site, "user revoke carol@example.com --reason lost");
+    let (place, _) = saved.restored("");
+    let refused = postseal(&place, ["user", "add", "dora@example.com"]);
+    assert!(refused.exit_code == 2 && refused.err.contains("certificate-held"), "{refused:?}");
+    fine(&place, "user confirm bob@example.com");
+    assert_eq!(verdict(&place, &serial(&site, "bob@example.com"), NOW), Ok(()));
+    assert!(verdict(&place, &serial(&site, "carol@example.com"), NOW).is_err());
+    fine(&place, "user add dora@example.com");
+    fine(&place, "fsck");
+}
+
+#[test]
+fn a_host_without_a_crl_brings_nobody_back() {
+    let (_guard, site) = mixed();
+    let saved = Saved::of(&site);
+    let root = host(&site);
+    fs::write(root.join("etc/mail/postseal/clients.crl"), "garbage").unwrap();
+    let (place, answer) = saved.restored(&format!(" --root {}", root.display()));
+    assert!(answer.out.contains("of which the host has no CRL"), "{}", answer.out);
+    assert!(verdict_of(&place, &site, &serial(&site, "bob@example.com"), NOW).is_err());
 }

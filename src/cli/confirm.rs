@@ -13,7 +13,7 @@ use crate::cli::session;
 use crate::cli::user::known;
 use crate::env::Env;
 use crate::inventory::{CertificateStatus, ClientCertificate, Inventory};
-use crate::names::{DeviceName, MailAddress, Serial};
+use crate::names::{DeviceName, MailAddress, Serial, shell_word};
 use crate::store::Writer;
 
 /// `user confirm`
@@ -39,6 +39,13 @@ pub(super) fn confirm(env: &dyn Env, site: Option<&Utf8Path>, args: &Confirm) ->
     let inventory = store.inventory()?;
     if let Some(address) = &args.address {
         known(&inventory, address)?;
+    }
+    if let (Some(address), Some(device)) = (&args.address, &args.device) {
+        let mut own = inventory.client_certificates.iter().filter(|one| one.address == *address);
+        if !own.any(|one| one.device == *device) {
+            let help = format!("see the devices: postseal user show {}", shell_word(address.as_str()));
+            return Err(Failure::input("device-unknown", format!("`{address}` has no device `{device}`"), help));
+        }
     }
     let now = env.now();
     let held: Vec<ClientCertificate> =

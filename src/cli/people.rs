@@ -176,7 +176,7 @@ fn state(certificate: &ClientCertificate, now: OffsetDateTime) -> String {
         (CertificateStatus::Live | CertificateStatus::Expired, Some(_)) => {
             format!("replaced; admitted until {}", day(certificate.ends_at()))
         }
-        (CertificateStatus::Held, _) => "held since a restore; admit it with: postseal user confirm".to_owned(),
+        (CertificateStatus::Held, _) => "held since a restore; admit it with: postseal user confirm ADDRESS".to_owned(),
         (CertificateStatus::Expired, None) => format!("expired {end}"),
         (CertificateStatus::Revoked, _) => certificate.revocation.map_or_else(
             || "revoked".to_owned(),

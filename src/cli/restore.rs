@@ -273,7 +273,12 @@ fn issuing_cas(
         let found = crls.split_inclusive("-----END X509 CRL-----\n");
         let read = found
             .filter_map(|pem| audit::read_crl(pem, &twin).map(|crl| (ca.serial, crl, pem.trim_start().to_owned())));
+        let before = outcome.crls.len();
         outcome.crls.extend(read);
+        if outcome.crls.len() == before {
+            // Trusted with the CRL of the backup it would let in whom that does not name yet.
+            outcome.held.push((ca.serial, "the issuing CA for all, of which the host has no CRL".to_owned()));
+        }
     }
     Ok(())
 }
@@ -414,6 +419,9 @@ fn report(place: &Utf8Path, packed: &Packed, present: Option<&Present>, outcome:
         steps.push(format!(
             "shut out whom the CA for all certified since: postseal ca renew --clients --now --site {site}"
         ));
+    }
+    if present.is_some() {
+        steps.push("revoke again whatever was revoked since then and not installed on the host yet".to_owned());
     }
     steps.push(format!("compare with the host before you install: postseal plan --site {site}"));
     steps.push("make a new backup".to_owned());

@@ -116,9 +116,9 @@ fn check(
     check_mailbox(site, address)?;
     if let Some(taken) = current(inventory, address).find(|certificate| certificate.device == *device) {
         let word = shell_word(address.as_str());
-        let help = format!(
-            "name another device with --device NAME, or renew it: postseal user renew {word} --device {device}"
-        );
+        let then =
+            if taken.is_live() { "renew it: postseal user renew" } else { "admit it again: postseal user confirm" };
+        let help = format!("name another device with --device NAME, or {then} {word} --device {device}");
         let message = format!("`{address}` has a certificate for `{device}` until {}", day(taken.not_after));
         return Err(Failure::input("device-taken", message, help));
     }

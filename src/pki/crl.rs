@@ -350,10 +350,24 @@ mod tests {
             successor: None,
             crl,
         };
-        let due = |listed: &[Serial], days| is_due(&ca, &all, listed, NOW + Duration::days(days));
-        assert!(!due(&[serial(14)], 14) && due(&[serial(14)], 15));
-        assert!(due(&[], 0) && due(&[serial(14), serial(15)], 0));
-        assert!(is_due(&IssuingCa { crl: None, ..ca.clone() }, &all, &[serial(14)], NOW));
+        let entry = |n: u8, why| Entry { serial: serial(n), at: NOW, why };
+        let (listed, foreign) = (entry(14, Why::Revoked(Reason::Unspecified)), entry(77, Why::Held));
+        let due = |listed: &[Entry], days| is_due(&ca, &all, listed, NOW + Duration::days(days));
+        assert!(!due(&[listed], 14) && due(&[listed], 15));
+        assert!(due(&[], 0) && due(&[listed, foreign], 0));
+        assert!(is_due(&IssuingCa { crl: None, ..ca.clone() }, &all, &[listed], NOW));
+    }
+
+    #[test]
+    fn what_nothing_is_known_of_stays_on_the_list() {
+        let all = inventory(vec![revoked(14, Reason::Unspecified)]);
+        let crl = Some(Crl { number: 7, this_update: NOW, next_update: NOW + LIFETIME });
+        let (status, not_after) = (CertificateStatus::Live, NOW + Duration::days(3000));
+        let ca = IssuingCa { serial: serial(1), status, not_after, successor: None, crl };
+        let foreign = Entry { serial: serial(3), at: NOW, why: Why::Revoked(Reason::KeyCompromise) };
+        let next = next_entries(&all, &ca, &[foreign]);
+        assert_eq!(next.first(), Some(&foreign));
+        assert!(!is_due(&ca, &all, &next, NOW));
     }
 
     #[test]
@@ -367,7 +381,7 @@ mod tests {
                 let (crl, pem) = sign(&entries(&all, &serial(1), None), number, &authority, NOW).unwrap();
                 let seen = Seen::from_pem(&pem).unwrap();
                 assert_eq!((seen.number, seen.next_update), (Some(number), Some(crl.next_update)));
-                assert_eq!(seen.serials, [serial(0x40), serial(0x7f)]);
+                assert_eq!(seen.entries, entries(&all, &serial(1), None));
                 assert_eq!(seen.authority_key_id, ca.facts().subject_key_id);
                 assert_eq!(crl.next_update - crl.this_update, LIFETIME);
             }

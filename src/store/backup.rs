@@ -505,7 +505,6 @@ impl Unpack<'_> {
 
 #[cfg(test)]
 mod tests {
-    use age::secrecy::ExposeSecret as _;
 
     use super::*;
 
