@@ -87,8 +87,8 @@ pub(super) fn provide(
         ca.issuer = Issuer::Own(if heeded { EmptyCrl::Signed } else { EmptyCrl::Omitted });
         return Ok(());
     }
-    let held = |one: &IssuingCa| one.status == CertificateStatus::Held && one.successor.is_none();
-    if store.ledger().issuing_ca()?.is_none() && store.inventory()?.issuing_cas.iter().any(held) {
+    let is_held = |one: &IssuingCa| one.status == CertificateStatus::Held && one.successor.is_none();
+    if store.ledger().issuing_ca()?.is_none() && store.inventory()?.issuing_cas.iter().any(is_held) {
         // Another one would take its place, and nobody under it could be admitted again.
         let message = "the issuing CA for all clients is held since a restore";
         let help = "admit those of whom you know that they were not revoked: postseal user confirm ADDRESS (or --all)";

@@ -401,8 +401,14 @@ fn report(place: &Utf8Path, packed: &Packed, present: Option<&Present>, outcome:
         let count = outcome.unknown_twins;
         lines.push(format!("{count} certificates on the host are newer than the backup, and the next apply ends them"));
     }
-    let site = shell_word(place.as_str());
     lines.push("what to do next:".to_owned());
+    let steps = next_steps(place, made, present, outcome);
+    lines.extend(steps.iter().enumerate().map(|(number, step)| format!("  {}. {step}", number + 1)));
+    Report::fine(lines.join("\n") + "\n", to_json(place, packed, outcome))
+}
+
+fn next_steps(place: &Utf8Path, made: time::Date, present: Option<&Present>, outcome: &Outcome) -> Vec<String> {
+    let site = shell_word(place.as_str());
     let mut steps = Vec::new();
     if !outcome.held.is_empty() {
         steps.push(format!("see who is held: postseal user list --site {site}"));
@@ -425,8 +431,7 @@ fn report(place: &Utf8Path, packed: &Packed, present: Option<&Present>, outcome:
     }
     steps.push(format!("compare with the host before you install: postseal plan --site {site}"));
     steps.push("make a new backup".to_owned());
-    lines.extend(steps.iter().enumerate().map(|(number, step)| format!("  {}. {step}", number + 1)));
-    Report::fine(lines.join("\n") + "\n", to_json(place, packed, outcome))
+    steps
 }
 
 fn to_json(place: &Utf8Path, packed: &Packed, outcome: &Outcome) -> serde_json::Value {
