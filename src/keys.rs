@@ -79,6 +79,9 @@ pub enum KeyError {
     /// The system gave no randomness.
     #[error("the system's random number generator failed")]
     NoRandomness,
+    /// A key that is elsewhere did not sign, or signed wrongly.
+    #[error("{0}")]
+    Elsewhere(String),
 }
 
 impl KeyError {
@@ -147,6 +150,15 @@ impl PublicKey {
         &self.spki
     }
 
+    /// Tells whether the signature is one of the message, in the form that certificates have.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        let algorithm: &dyn ring::signature::VerificationAlgorithm = match self.kind {
+            KeyKind::P256 => &ring::signature::ECDSA_P256_SHA256_ASN1,
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 => &ring::signature::RSA_PKCS1_2048_8192_SHA256,
+        };
+        ring::signature::UnparsedPublicKey::new(algorithm, self.bits()).verify(message, signature).is_ok()
+    }
+
     /// Returns what stands in the BIT STRING of the SubjectPublicKeyInfo: the point, or modulus and exponent.
     pub(crate) fn bits(&self) -> &[u8] {
         let before = match self.kind {
@@ -185,7 +197,7 @@ impl PrivateKey {
     /// [`KeyError::Malformed`] if it cannot sign, [`KeyError::UnusableKind`] if it is of another kind or size.
     pub fn from_pkcs8_der(pkcs8: Secret) -> Result<Self, KeyError> {
         let signer = signer_of(&pkcs8)?;
-        let spki = signer.subject_public_key_info();
+        let spki = signer.0.subject_public_key_info();
         let kind = kind_of(&spki)?;
         let private = Private { pkcs8, signer: OnceLock::from(signer) };
         Ok(Self { public: PublicKey { kind, spki }, private: Arc::new(private) })
@@ -287,11 +299,11 @@ impl PrivateKey {
         })
     }
 
-    /// Returns what rcgen signs with.
+    /// Returns what the key signs with.
     ///
     /// # Errors
     /// [`KeyError::Malformed`] if it cannot sign, which cannot happen for a key that was read or made.
-    pub(crate) fn signer(&self) -> Result<&Signer, KeyError> {
+    fn signer(&self) -> Result<&Signer, KeyError> {
         let Private { pkcs8, signer } = &*self.private;
         match signer.get() {
             Some(signer) => Ok(signer),
@@ -300,28 +312,83 @@ impl PrivateKey {
     }
 }
 
+/// A private key that is not here and never comes here, as on a token.
+pub trait RemoteKey: fmt::Debug + Send + Sync {
+    /// Returns the public half.
+    fn public(&self) -> &PublicKey;
+
+    /// Signs a message in the form that certificates have: ECDSA with SHA-256 as DER, or RSA PKCS#1 v1.5 with SHA-256.
+    ///
+    /// # Errors
+    /// [`KeyError::Elsewhere`] says why it could not.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError>;
+}
+
+/// What a CA signs with. All that can be asked of it is a signature: a key that is not here cannot be written anywhere.
+#[derive(Clone, Debug)]
+pub enum SigningKey {
+    /// A key that is here.
+    Here(PrivateKey),
+    /// A key that is elsewhere; a clone shares it.
+    Elsewhere(Arc<dyn RemoteKey>),
+}
+
+/// A [`SigningKey`] that is borrowed.
+#[derive(Clone, Copy, Debug)]
+pub enum Signing<'k> {
+    /// A key that is here.
+    Here(&'k PrivateKey),
+    /// A key that is elsewhere.
+    Elsewhere(&'k dyn RemoteKey),
+}
+
+impl<'k> From<&'k PrivateKey> for Signing<'k> {
+    fn from(key: &'k PrivateKey) -> Self {
+        Self::Here(key)
+    }
+}
+
+impl<'k> From<&'k SigningKey> for Signing<'k> {
+    fn from(key: &'k SigningKey) -> Self {
+        match key {
+            SigningKey::Here(key) => Self::Here(key),
+            SigningKey::Elsewhere(key) => Self::Elsewhere(&**key),
+        }
+    }
+}
+
+impl<'k> Signing<'k> {
+    /// Returns the public half.
+    pub fn public(self) -> &'k PublicKey {
+        match self {
+            Self::Here(key) => key.public(),
+            Self::Elsewhere(key) => key.public(),
+        }
+    }
+
+    /// Signs a message. What a key that is elsewhere signed is verified: it may be another key than it was, or broken.
+    ///
+    /// # Errors
+    /// [`KeyError::Elsewhere`]; [`KeyError::Malformed`] if it cannot sign, which cannot happen for a key that was read or made.
+    pub fn sign(self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        match self {
+            Self::Here(key) => rcgen::SigningKey::sign(&key.signer()?.0, message).map_err(KeyError::malformed),
+            Self::Elsewhere(key) => {
+                let signature = key.sign(message)?;
+                let verified = key.public().verifies(message, &signature);
+                let wrong = || KeyError::Elsewhere("what the key signed is not signed by the key of the CA".to_owned());
+                verified.then_some(signature).ok_or_else(wrong)
+            }
+        }
+    }
+}
+
 /// rcgen's form of a key, wiped when dropped. (ring's own form of the key inside is not; ring offers no way.)
-pub(crate) struct Signer(rcgen::KeyPair);
+struct Signer(rcgen::KeyPair);
 
 impl Drop for Signer {
     fn drop(&mut self) {
         self.0.zeroize();
-    }
-}
-
-impl rcgen::PublicKeyData for Signer {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.der_bytes()
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        self.0.algorithm()
-    }
-}
-
-impl rcgen::SigningKey for Signer {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        self.0.sign(message)
     }
 }
 
@@ -336,7 +403,7 @@ fn signer_of(pkcs8: &Secret) -> Result<Signer, KeyError> {
 /// # Errors
 /// [`KeyError::Malformed`] if ring does not take the key.
 pub fn spki_of(pkcs8: &Secret) -> Result<Vec<u8>, KeyError> {
-    signer_of(pkcs8).map(|signer| signer.subject_public_key_info())
+    signer_of(pkcs8).map(|signer| signer.0.subject_public_key_info())
 }
 
 fn kind_of(spki: &[u8]) -> Result<KeyKind, KeyError> {

@@ -12,6 +12,7 @@
 //! * Only `render` knows Tera; only `store` knows SQL; only `cli` prints.
 
 pub mod names;
+pub mod token_uri;
 pub mod secret;
 pub mod password;
 pub mod diag;
@@ -31,6 +32,7 @@ pub mod install;
 pub mod status;
 pub mod notify;
 pub mod env;
+pub mod token;
 pub mod store;
 
 pub mod host;

@@ -291,6 +291,16 @@ const CASES: &[Case] = &[
     ("template", 2, |site| template(site, "smtpd.conf", "{% if")),
     ("template-unknown", 2, |site| template(site, "smtp.conf", "")),
     ("template-unquoted", 2, |site| template(site, "smtpd.conf", "{{ host }}")),
+    ("token", 3, |site| {
+        let key = postseal::keys::generate(postseal::keys::KeyKind::P256).unwrap();
+        let (hosts, serial) = (["mail.example.com".parse().unwrap()], postseal::names::Serial::from_random([1; 16]));
+        let now = Surroundings::default().now;
+        let ca = postseal::pki::issue::site_ca("Other CA", &hosts, &key, serial, now).unwrap();
+        fs::write(site.join("ca.pem"), ca.pem()).unwrap();
+        let (certificate, token) =
+            (site.join("ca.pem"), "pkcs11:token=Mail%20CA;object=ca?module-path=/nowhere/token.so");
+        postseal(site, ["ca", "import", "--certificate", certificate.to_str().unwrap(), "--token", token])
+    }),
     ("trust-pinned", 2, |site| postseal(site, ["ca", "renew", "--clients"])),
     ("user-domain-unknown", 2, |site| postseal(site, ["user", "add", "bob@example.org"])),
     ("user-has-tag", 2, |site| postseal(site, ["user", "add", "bob+eu@example.com"])),

@@ -432,6 +432,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("--state", "live"),
     ("--submission-certificate", "/etc/two.pem"),
     ("--submission-key", "/etc/two.key"),
+    ("--token", "pkcs11:token=one;object=two"),
     ("--user", "alice@example.com"),
     ("--warn", "30d"),
     ("<ADDRESS>", "bob@example.com"),

@@ -11,14 +11,15 @@ use crate::cli::session::{self, Wanted};
 use crate::cli::show::{self, colons, day};
 use crate::env::Env;
 use crate::inventory::Inventory;
-use crate::keys::{KeyError, KeyKind, PrivateKey};
-use crate::names::{HostName, MailAddress, Serial};
+use crate::keys::{KeyError, KeyKind, PrivateKey, Signing};
+use crate::names::{HostName, MailAddress, Serial, visible};
 use crate::pki::import::{self, Needs, Probe};
 use crate::pki::{Certificate, Refusal, issue};
 use crate::secret::Secret;
 use crate::site::Site;
 use crate::store::ledger::{AuthorityKey, NewCertificate, RecordedCa};
 use crate::store::{SITE_CA, Store, Writer, files};
+use crate::token_uri::TokenUri;
 
 /// `ca export`
 #[derive(Debug, clap::Args)]
@@ -35,12 +36,16 @@ pub(super) struct Import {
     #[arg(long, value_name = "FILE")]
     certificate: Utf8PathBuf,
     /// The file that holds its private key, in PEM, encrypted or not
-    #[arg(long, value_name = "FILE")]
-    key: Utf8PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "token")]
+    key: Option<Utf8PathBuf>,
+    /// The PKCS#11 token that has its private key, as pkcs11:token=TOKEN;object=LABEL?module-path=/usr/lib/MODULE.so
+    #[arg(long, value_name = "URI", conflicts_with = "key")]
+    token: Option<TokenUri>,
     /// The file that holds the passphrase of that key [default: ask, if it is encrypted]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
     key_passphrase_file: Option<Utf8PathBuf>,
-    /// The file that holds the passphrase of the site's CA, which will protect the key here [default: state/ca.passphrase, or ask]
+    /// The file that holds the passphrase of the site's CA, which will protect the key here [default: state/ca.passphrase, or ask];
+    /// with --token, the PIN of the token [default: state/ca.pin, or ask]
     #[arg(long, value_name = "FILE")]
     ca_passphrase_file: Option<Utf8PathBuf>,
 }
@@ -170,7 +175,7 @@ pub(super) fn import(env: &dyn Env, site: Option<&Utf8Path>, args: &Import) -> R
     let inventory = store.inventory()?;
     server::prove(&wanted, &inventory)?;
     let certificate = given_certificate(&args.certificate)?;
-    let key = given_key(env, args)?;
+    let given = args.key.as_ref().map(|file| given_key(env, file, args)).transpose()?;
     let present = recorded_ca(&store)?;
     // Its own serial may have 20 octets, and is no other CA's business: here it is called by its fingerprint.
     let name = Serial::from_random(std::array::from_fn(|i| {
@@ -181,16 +186,33 @@ pub(super) fn import(env: &dyn Env, site: Option<&Utf8Path>, args: &Import) -> R
             "renew the site's CA here: postseal ca renew; or make another certificate for that one where it is from";
         return Err(Failure::input("ca-known", "the certificate is or was the one of this site's CA", help));
     }
-    judge(env, &wanted.site, &store, &inventory, &certificate, &key)?;
-    let passphrase = make::proved_passphrase(env, &store, args.ca_passphrase_file.as_deref())?;
-    let encrypted = key.encrypt(&passphrase, make::octets(env)?, make::octets(env)?)?;
-    let stored = AuthorityKey::File(store.put_key(&Secret::from(encrypted))?);
+    let file = args.ca_passphrase_file.as_deref();
+    let stored = match (&args.token, &given) {
+        (Some(uri), _) => {
+            let key = make::token_key(env, &store, file, uri, &certificate)?;
+            judge(env, &wanted.site, &store, &inventory, &certificate, (&key).into())?;
+            AuthorityKey::Token(uri.clone())
+        }
+        (None, Some(key)) => {
+            judge(env, &wanted.site, &store, &inventory, &certificate, key.into())?;
+            let passphrase = make::proved_passphrase(env, &store, file)?;
+            let encrypted = key.encrypt(&passphrase, make::octets(env)?, make::octets(env)?)?;
+            AuthorityKey::File(store.put_key(&Secret::from(encrypted))?)
+        }
+        (None, None) => return Err(refuse("neither a key nor a token is named", "name one with --key or --token")),
+    };
     let recorded = make::recorded(&certificate, name, "");
     let subject = &certificate.facts().subject;
     replace(&mut store, &present, &recorded, &stored, (env.now(), "ca-imported", subject))?;
     let done = format!("{subject} is the site CA now");
     let (handouts, lacking) = follow(&wanted, &store, &certificate).map_err(|failure| failure.after(&done))?;
     let mut text = format!("the site CA is another one now, until {}\n{}", day(recorded.not_after), rows(&certificate));
+    if let Some(uri) = &args.token {
+        text.push_str(&format!(
+            "its key stays on the token `{}`, whose PIN is asked for from now on\n",
+            visible(uri.token())
+        ));
+    }
     text.push_str(&format!("client certificates go on working; {}\n", refreshed(handouts)));
     text.push_str(&format!("give {SITE_CA} to everyone who trusts the old one: postseal ca export DIR\n"));
     // RFC 5280 §4.2.1.9 wants it; easy-rsa does not write it, and Python from 3.13 on refuses what is without.
@@ -210,6 +232,7 @@ pub(super) fn import(env: &dyn Env, site: Option<&Utf8Path>, args: &Import) -> R
         "not_after": day(recorded.not_after).to_string(),
         "fingerprint": recorded.fingerprint.to_string(),
         "handouts": handouts,
+        "token": args.token.as_ref().map(ToString::to_string),
     });
     Ok(Report::fine(text, json).warn(&wanted.warnings).done(done))
 }
@@ -237,8 +260,7 @@ fn given_certificate(file: &Utf8Path) -> Result<Certificate, Failure> {
 }
 
 /// Opens the key, which OpenSSL and easy-rsa write in several forms.
-fn given_key(env: &dyn Env, args: &Import) -> Result<PrivateKey, Failure> {
-    let file = &args.key;
+fn given_key(env: &dyn Env, file: &Utf8Path, args: &Import) -> Result<PrivateKey, Failure> {
     let pem = make::read_given(file, MAXIMUM_PEM, "the CA's private key in PEM")?;
     let text = pem.expose_str().unwrap_or_default();
     let convert = "convert it: openssl pkcs8 -topk8 -v2 aes-256-cbc -in OLD -out NEW";
@@ -246,7 +268,7 @@ fn given_key(env: &dyn Env, args: &Import) -> Result<PrivateKey, Failure> {
         return Err(refuse(format!("`{file}` is encrypted in OpenSSL's older form"), convert));
     }
     let opened = if text.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
-        let passphrase = key_passphrase(env, args)?;
+        let passphrase = key_passphrase(env, file, args)?;
         PrivateKey::decrypt(text, &passphrase)
     } else {
         PrivateKey::from_pem(&pem)
@@ -265,13 +287,13 @@ fn given_key(env: &dyn Env, args: &Import) -> Result<PrivateKey, Failure> {
     })
 }
 
-fn key_passphrase(env: &dyn Env, args: &Import) -> Result<Secret, Failure> {
+fn key_passphrase(env: &dyn Env, key: &Utf8Path, args: &Import) -> Result<Secret, Failure> {
     match &args.key_passphrase_file {
         Some(file) => make::read_passphrase(file),
         None if env.person_is_there() => Ok(env.ask_secret("passphrase of the key to import: ")?),
         None => {
             let help = "name its file with --key-passphrase-file, or run this on a terminal";
-            Err(Failure::input("ca-passphrase", format!("the passphrase of `{}` is needed", args.key), help))
+            Err(Failure::input("ca-passphrase", format!("the passphrase of `{key}` is needed"), help))
         }
     }
 }
@@ -283,7 +305,7 @@ fn judge(
     store: &Store,
     inventory: &Inventory,
     certificate: &Certificate,
-    key: &PrivateKey,
+    key: Signing<'_>,
 ) -> Result<(), Failure> {
     let postmasters = site.domains.iter().filter_map(|domain| format!("postmaster@{}", domain.name).parse().ok());
     let mailboxes: Vec<MailAddress> =

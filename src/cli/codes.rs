@@ -101,6 +101,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("template", "a template does not fit"),
     ("template-unknown", "a file in templates/ stands in for no template"),
     ("template-unquoted", "a template writes a value as it is"),
+    ("token", "the token that has the CA's key cannot be used"),
     ("trust-list", "the list of who is admitted is empty or holds what it must not"),
     ("trust-list-long", "more certificates are live than a server can name to its clients"),
     ("trust-pinned", "each certificate has an issuing CA of its own"),

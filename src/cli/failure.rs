@@ -8,6 +8,7 @@ use crate::keys::KeyError;
 use crate::pki::PkiError;
 use crate::store::StoreError;
 use crate::store::ledger::LedgerError;
+use crate::token::TokenError;
 
 /// The exit code of a command whose comparison found a difference.
 pub(super) const DIFFERS: u8 = 1;
@@ -194,6 +195,12 @@ impl From<LedgerError> for Failure {
     }
 }
 
+impl From<TokenError> for Failure {
+    fn from(TokenError { problem, mend }: TokenError) -> Self {
+        Self::work("token", problem, mend)
+    }
+}
+
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
         PkiError::from(error).into()
@@ -208,6 +215,9 @@ impl From<PkiError> for Failure {
                 "the passphrase does not open the CA's key",
                 "look which file or passphrase belongs to this site",
             ),
+            PkiError::Key(KeyError::Elsewhere(problem)) => {
+                Self::work("token", problem, "look at the token with: pkcs11-tool --list-slots")
+            }
             PkiError::Key(KeyError::NoRandomness) | PkiError::Unexpected { .. } | PkiError::Writing(_) => {
                 Self::work("pki", error.to_string(), "run the command again; if it stays, report it as a bug")
             }

@@ -239,7 +239,7 @@ fn duplicate(message: String, help: &str, first: usize) -> Diagnostic {
 fn issue(env: &dyn Env, args: &Import, site: &Site, jobs: Vec<Job>, store: &mut Writer) -> Result<usize, Failure> {
     let file = args.ca_passphrase_file.as_deref();
     let mut ca = make::open_site_ca(env, store, file)?;
-    issuing::provide(env, site, store, &mut ca, file)?;
+    issuing::provide(env, site, store, &mut ca)?;
     let managed = site.accounts == Accounts::Managed;
     let threads = args.jobs.map_or_else(|| thread::available_parallelism().map_or(1, NonZero::get), usize::from);
     let progress = progress(env, jobs.len());

@@ -74,13 +74,7 @@ pub(super) enum Due {
 }
 
 /// Decides who issues the certificates of clients: with `trust = "ca"` the issuing CA for all, which is made if there is none.
-pub(super) fn provide(
-    env: &dyn Env,
-    site: &Site,
-    store: &mut Writer,
-    ca: &mut SiteCa,
-    file: Option<&Utf8Path>,
-) -> Result<(), Failure> {
+pub(super) fn provide(env: &dyn Env, site: &Site, store: &mut Writer, ca: &mut SiteCa) -> Result<(), Failure> {
     if site.trust == Trust::Pinned {
         // Whoever heeds the CRL of an issuing CA for all wants one of every other CA, too.
         let heeded = store.inventory()?.live_issuing_cas().next().is_some();
@@ -94,7 +88,7 @@ pub(super) fn provide(
         let help = "admit those of whom you know that they were not revoked: postseal user confirm ADDRESS (or --all)";
         return Err(Failure::input("certificate-held", message, help));
     }
-    let passphrase = passphrase_of(env, store, ca, file)?;
+    let passphrase = passphrase_of(env, store, ca)?;
     let shared = match store.ledger().issuing_ca()? {
         Some(recorded) => open(store, &recorded, &passphrase)?,
         None => first(env, site, store, ca, &passphrase)?,
@@ -104,9 +98,8 @@ pub(super) fn provide(
     refresh(env, store, Due::IfHalfGone, |_| Ok(passphrase.clone())).map(|_| ())
 }
 
-fn passphrase_of(env: &dyn Env, store: &Store, ca: &SiteCa, file: Option<&Utf8Path>) -> Result<Secret, Failure> {
-    // The site CA's key may be on a token, which has a PIN.
-    ca.passphrase.as_ref().map_or_else(|| make::ca_passphrase(env, store, file), |known| Ok(known.clone()))
+fn passphrase_of(env: &dyn Env, store: &Store, ca: &SiteCa) -> Result<Secret, Failure> {
+    ca.passphrase.as_ref().map_or_else(|| make::passphrase_beside_pin(env, store), |known| Ok(known.clone()))
 }
 
 /// Opens the key of an issuing CA.
@@ -386,7 +379,7 @@ pub(super) fn renew(env: &dyn Env, site: Option<&Utf8Path>, args: &Renew) -> Res
     }
     let file = args.ca_passphrase_file.as_deref();
     let mut ca = make::open_site_ca(env, &store, file)?;
-    let passphrase = passphrase_of(env, &store, &ca, file)?;
+    let passphrase = passphrase_of(env, &store, &ca)?;
     let now = env.now();
     let at_once = args.now || args.overlap == 0;
     let renewal = Renewal {

@@ -9,7 +9,7 @@ use crate::cli::failure::Failure;
 use crate::dkim;
 use crate::env::Env;
 use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory, NextKey};
-use crate::keys::{self, KeyError, KeyKind, PrivateKey, PublicKey};
+use crate::keys::{self, KeyError, KeyKind, PrivateKey, PublicKey, SigningKey};
 use crate::names::{DeviceName, Digest, HostName, MailAddress, Selector, Serial};
 use crate::password;
 use crate::pki::bundle::{Bundle, BundleSalts, Protection};
@@ -21,12 +21,14 @@ use crate::secret::Secret;
 use crate::site::Site;
 use crate::store::ledger::{AuthorityKey, ClientIssuer, NewCertificate, NewClient, RecordedCa};
 use crate::store::{Handout, Passphrase, SITE_CA, Store, Writer, bundle_names, chain_name};
+use crate::token;
+use crate::token_uri::TokenUri;
 
 /// A CA that can sign: its certificate and its opened key.
 pub(super) struct SiteCa {
     pub(super) certificate: Certificate,
-    pub(super) key: PrivateKey,
-    /// What opened the key, and opens that of the issuing CA for all clients.
+    pub(super) key: SigningKey,
+    /// What opened the key, and opens that of the issuing CA for all clients. None if the key is on a token: a PIN opens that.
     pub(super) passphrase: Option<Secret>,
     /// Who issues the certificates of clients.
     pub(super) issuer: Issuer,
@@ -122,15 +124,15 @@ pub(super) fn site_ca(env: &dyn Env, site: &Site, store: &mut Writer, passphrase
         ledger.record_event(now, "ca-made", &site.ca.name, &serde_json::json!({ "serial": serial.to_string() }))
     })?;
     let passphrase = Some(passphrase.clone());
-    Ok(SiteCa { certificate, key, passphrase, issuer: Issuer::Own(EmptyCrl::Omitted) })
+    Ok(SiteCa { certificate, key: SigningKey::Here(key), passphrase, issuer: Issuer::Own(EmptyCrl::Omitted) })
 }
 
 /// Opens the site CA's key.
 pub(super) fn open_site_ca(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Result<SiteCa, Failure> {
     let help = "make a site with one: postseal init DOMAIN";
     let recorded = store.ledger().site_ca()?.ok_or_else(|| Failure::input("no-ca", "this site has no CA", help))?;
-    let (key, passphrase) = authority_key(env, store, file, &recorded.key)?;
     let certificate = Certificate::from_pem(&recorded.certificate)?;
+    let (key, passphrase) = authority_key(env, store, file, &recorded.key, &certificate)?;
     Ok(SiteCa { certificate, key, passphrase, issuer: Issuer::Own(EmptyCrl::Omitted) })
 }
 
@@ -149,34 +151,63 @@ fn authority_key(
     store: &Store,
     file: Option<&Utf8Path>,
     key: &AuthorityKey,
-) -> Result<(PrivateKey, Option<Secret>), Failure> {
+    certificate: &Certificate,
+) -> Result<(SigningKey, Option<Secret>), Failure> {
     match key {
         AuthorityKey::File(digest) => {
             let passphrase = ca_passphrase(env, store, file)?;
             let encrypted = store.key(digest)?;
             let key = PrivateKey::decrypt(encrypted.expose_str().unwrap_or_default(), &passphrase)?;
-            Ok((key, Some(passphrase)))
+            Ok((SigningKey::Here(key), Some(passphrase)))
         }
-        AuthorityKey::Token(uri) => {
-            let help = "build postseal with the feature pkcs11: cargo install postseal --features pkcs11";
-            Err(Failure::work("ledger", format!("the CA's key is on a token, {uri}"), help))
-        }
+        AuthorityKey::Token(uri) => Ok((token_key(env, store, file, uri, certificate)?, None)),
     }
 }
 
+/// Opens the key of a certificate that is on a token.
+pub(super) fn token_key(
+    env: &dyn Env,
+    store: &Store,
+    file: Option<&Utf8Path>,
+    uri: &TokenUri,
+    certificate: &Certificate,
+) -> Result<SigningKey, Failure> {
+    let public = PublicKey::from_spki(&certificate.facts().spki)?;
+    token::open(uri, &public, || match file {
+        Some(file) => read_passphrase(file),
+        None => kept_or_asked(env, store, Passphrase::Token, ("the PIN of the CA's token", CA_PASSPHRASE_FILE)),
+    })
+}
+
+const CA_PASSPHRASE_FILE: &str = "name its file with --ca-passphrase-file, or run this on a terminal";
+
 pub(super) fn ca_passphrase(env: &dyn Env, store: &Store, file: Option<&Utf8Path>) -> Result<Secret, Failure> {
-    if let Some(file) = file {
-        return read_passphrase(file);
+    match file {
+        Some(file) => read_passphrase(file),
+        None => kept_or_asked(env, store, Passphrase::SiteCa, ("the CA's passphrase", CA_PASSPHRASE_FILE)),
     }
-    if let Some(kept) = store.passphrase(Passphrase::SiteCa)? {
+}
+
+/// Returns the passphrase of what is in files, where a file that the user named holds the token's PIN.
+pub(super) fn passphrase_beside_pin(env: &dyn Env, store: &Store) -> Result<Secret, Failure> {
+    let help = "write it into that file, or run this on a terminal; --ca-passphrase-file is for the token's PIN";
+    kept_or_asked(env, store, Passphrase::SiteCa, ("the issuing CA's passphrase", help))
+}
+
+fn kept_or_asked(
+    env: &dyn Env,
+    store: &Store,
+    of: Passphrase<'_>,
+    (what, help): (&str, &str),
+) -> Result<Secret, Failure> {
+    if let Some(kept) = store.passphrase(of)? {
         return Ok(without_line_end(&kept));
     }
     if env.person_is_there() {
-        return Ok(env.ask_secret("passphrase of the site CA: ")?);
+        return Ok(env.ask_secret(&format!("{what}: "))?);
     }
-    let place = store.passphrase_path(Passphrase::SiteCa);
-    let help = "name its file with --ca-passphrase-file, or run this on a terminal";
-    Err(Failure::input("ca-passphrase", format!("the CA's passphrase is needed, and `{place}` is not there"), help))
+    let place = store.passphrase_path(of);
+    Err(Failure::input("ca-passphrase", format!("{what} is needed, and `{place}` is not there"), help))
 }
 
 /// Reads a file that the user named, of so many octets at most; `what` it should hold.

@@ -86,7 +86,7 @@ pub(super) fn renew(env: &dyn Env, site: Option<&Utf8Path>, args: &Renew) -> Res
     }
     let file = args.ca_passphrase_file.as_deref();
     let mut ca = make::open_site_ca(env, &store, file)?;
-    issuing::provide(env, &wanted.site, &mut store, &mut ca, file)?;
+    issuing::provide(env, &wanted.site, &mut store, &mut ca)?;
     let mut renewed = Vec::new();
     for old in chosen {
         match renew_one(env, &ca, (old, &inventory), args, &mut store) {

@@ -56,7 +56,7 @@ pub(super) fn add(env: &dyn Env, site: Option<&Utf8Path>, args: &UserAdd) -> Res
     let chosen = chosen(env, &args.password)?;
     let file = args.ca_passphrase_file.as_deref();
     let mut ca = make::open_site_ca(env, &store, file)?;
-    issuing::provide(env, &wanted.site, &mut store, &mut ca, file)?;
+    issuing::provide(env, &wanted.site, &mut store, &mut ca)?;
     let order = ClientOrder { address, device, key, days: args.days, apple: args.apple };
     let new = NewUser { order, senders: &args.senders, chosen };
     let added = make_user(env, &wanted.site, &ca, &new, &mut store)?;

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::inspect::Role;
 use super::issue::{self, Authority, ClientRequest, ClientSerials};
 use super::{Certificate, PkiError, Refusal};
-use crate::keys::PrivateKey;
+use crate::keys::{PrivateKey, Signing};
 use crate::names::{DeviceName, HostName, MailAddress, Serial};
 
 /// What the CA will have to certify, and what it must not be.
@@ -36,13 +36,14 @@ const UNDERSTOOD: [&str; 4] = ["2.5.29.15", "2.5.29.19", "2.5.29.30", "2.5.29.37
 ///
 /// # Errors
 /// A [`Refusal`] that says what is wrong with them.
-pub fn check(
+pub fn check<'k>(
     certificate: &Certificate,
-    key: &PrivateKey,
+    key: impl Into<Signing<'k>>,
     needs: Needs<'_>,
     probe: Probe,
     now: OffsetDateTime,
 ) -> Result<(), Refusal> {
+    let key = key.into();
     if !certificate.belongs_to(key) {
         return Err(Refusal::new("the private key does not belong to the certificate", "name the pair of one CA"));
     }
@@ -140,7 +141,7 @@ fn check_names(certificate: &Certificate, needs: Needs<'_>) -> Result<(), Refusa
 /// Issues a server's and a client's certificate; each is compared with what was asked, octet for octet, where it is issued.
 fn check_probe(
     certificate: &Certificate,
-    key: &PrivateKey,
+    key: Signing<'_>,
     needs: Needs<'_>,
     probe: Probe,
     now: OffsetDateTime,

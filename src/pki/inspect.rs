@@ -9,7 +9,7 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use super::PkiError;
-use crate::keys::{PemItem, PrivateKey, encode_pem, pem_items};
+use crate::keys::{PemItem, Signing, encode_pem, pem_items};
 use crate::names::{Digest, HostName, MailAddress, hex};
 
 /// A certificate (RFC 5280) that could be read.
@@ -71,8 +71,8 @@ impl Certificate {
     }
 
     /// Tells whether the private key belongs to the certificate.
-    pub fn belongs_to(&self, key: &PrivateKey) -> bool {
-        key.matches(&self.facts.spki)
+    pub fn belongs_to<'k>(&self, key: impl Into<Signing<'k>>) -> bool {
+        key.into().public().spki_der() == self.facts.spki
     }
 
     /// Checks the signature under the issuer's key; no name, no time, no constraint.

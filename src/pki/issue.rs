@@ -21,7 +21,7 @@ use super::profile::{
 };
 use super::{Certificate, PkiError};
 use crate::inventory::Crl;
-use crate::keys::{KeyKind, PrivateKey, PublicKey, Signer};
+use crate::keys::{KeyError, KeyKind, PrivateKey, PublicKey, Signing};
 use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial, shown};
 
 /// The object identifier of the attribute serialNumber (X.520).
@@ -34,7 +34,7 @@ const COMMON_NAME_MAXIMUM: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub struct Authority<'a> {
     certificate: &'a Certificate,
-    key: &'a PrivateKey,
+    key: Signing<'a>,
     /// What the certificate was made from, if that was just now; else it is read from the certificate.
     params: Option<&'a CertificateParams>,
 }
@@ -44,8 +44,8 @@ impl<'a> Authority<'a> {
     ///
     /// # Errors
     /// [`PkiError::ForeignKey`] if they are no pair, [`PkiError::Name`] if the certificate is no CA's.
-    pub fn new(certificate: &'a Certificate, key: &'a PrivateKey) -> Result<Self, PkiError> {
-        let subject = &certificate.facts().subject;
+    pub fn new(certificate: &'a Certificate, key: impl Into<Signing<'a>>) -> Result<Self, PkiError> {
+        let (key, subject) = (key.into(), &certificate.facts().subject);
         if !certificate.belongs_to(key) {
             return Err(PkiError::ForeignKey(subject.clone()));
         }
@@ -61,7 +61,7 @@ impl<'a> Authority<'a> {
     }
 
     /// Returns the key.
-    pub(super) fn key(&self) -> &'a PrivateKey {
+    pub(super) fn key(&self) -> Signing<'a> {
         self.key
     }
 }
@@ -126,14 +126,14 @@ pub enum EmptyCrl {
 ///
 /// # Errors
 /// [`PkiError::Name`] if the name is empty, too long or has control characters, or if there is no host.
-pub fn site_ca(
+pub fn site_ca<'k>(
     name: &str,
     hosts: &[HostName],
-    key: &PrivateKey,
+    key: impl Into<Signing<'k>>,
     serial: Serial,
     now: OffsetDateTime,
 ) -> Result<Certificate, PkiError> {
-    let length = name.chars().count();
+    let (key, length) = (key.into(), name.chars().count());
     if !(1..=COMMON_NAME_MAXIMUM).contains(&length) || name.trim() != name || name.chars().any(char::is_control) {
         return Err(PkiError::Name(format!(
             "`{}` is no name of a CA; write 1 to {COMMON_NAME_MAXIMUM} characters on one line",
@@ -154,13 +154,14 @@ pub fn site_ca(
 ///
 /// # Errors
 /// [`PkiError::ForeignKey`], [`PkiError::Name`] for a subject that cannot be written again, or if there is no host.
-pub fn renewed_site_ca(
+pub fn renewed_site_ca<'k>(
     present: &Certificate,
     hosts: &[HostName],
-    key: &PrivateKey,
+    key: impl Into<Signing<'k>>,
     serial: Serial,
     now: OffsetDateTime,
 ) -> Result<Certificate, PkiError> {
+    let key = key.into();
     Authority::new(present, key)?;
     let facts = present.facts();
     let Some(key_id) = facts.subject_key_id.clone() else {
@@ -408,20 +409,26 @@ const SHA256_WITH_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01,
 /// A key that remembers what it signed. A certificate that consists of exactly that is signed by the key: to verify each
 /// signature would say no more, and take longer than all that `issue` does besides.
 pub(super) struct Witness<'k> {
-    key: &'k PrivateKey,
-    signer: &'k Signer,
+    key: Signing<'k>,
     /// The octets that were signed first, and their signature.
     signed: OnceCell<(Vec<u8>, Vec<u8>)>,
+    /// Why the key did not sign; rcgen has no words for it.
+    failed: OnceCell<KeyError>,
 }
 
 impl<'k> Witness<'k> {
-    pub(super) fn new(key: &'k PrivateKey) -> Result<Self, PkiError> {
-        Ok(Self { key, signer: key.signer()?, signed: OnceCell::new() })
+    pub(super) fn new(key: Signing<'k>) -> Self {
+        Self { key, signed: OnceCell::new(), failed: OnceCell::new() }
+    }
+
+    /// Returns why rcgen failed.
+    pub(super) fn why(&self, error: rcgen::Error) -> PkiError {
+        self.failed.get().map_or_else(|| error.into(), |failed| failed.clone().into())
     }
 
     /// Tells whether a certificate or CRL is what was signed, the name of the algorithm, and the signature, and nothing else.
     pub(super) fn signed(&self, der: &[u8]) -> bool {
-        let algorithm = match self.key.kind() {
+        let algorithm = match self.key.public().kind() {
             KeyKind::P256 => sequence(&[&object_identifier(ECDSA_WITH_SHA256)]),
             KeyKind::Rsa2048 | KeyKind::Rsa3072 => sequence(&[&object_identifier(SHA256_WITH_RSA), &null()]),
         };
@@ -432,15 +439,15 @@ impl<'k> Witness<'k> {
 
 impl rcgen::PublicKeyData for Witness<'_> {
     fn der_bytes(&self) -> &[u8] {
-        self.signer.der_bytes()
+        self.key.public().bits()
     }
 
     fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        self.signer.algorithm()
+        Subject(self.key.public()).algorithm()
     }
 
     fn subject_public_key_info(&self) -> Vec<u8> {
-        self.key.spki_der().to_vec()
+        self.key.public().spki_der().to_vec()
     }
 }
 
@@ -466,16 +473,25 @@ impl rcgen::PublicKeyData for Subject<'_> {
 
 impl rcgen::SigningKey for Witness<'_> {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        let signature = self.signer.sign(message)?;
+        let signature = self.key.sign(message).map_err(|error| {
+            let _ = self.failed.set(error);
+            rcgen::Error::RemoteKeyError
+        })?;
         // A second signature would stand in a certificate that then is found to be another.
         let _ = self.signed.set((message.to_vec(), signature.clone()));
         Ok(signature)
     }
 }
 
-fn self_signed(params: &CertificateParams, key: &PrivateKey, serial: Serial) -> Result<Certificate, PkiError> {
-    let witness = Witness::new(key)?;
-    let certificate = Certificate::from_der(params.self_signed(&witness)?.der().to_vec())?;
+fn self_signed<'k>(
+    params: &CertificateParams,
+    key: impl Into<Signing<'k>>,
+    serial: Serial,
+) -> Result<Certificate, PkiError> {
+    let key = key.into();
+    let witness = Witness::new(key);
+    let signed = params.self_signed(&witness).map_err(|error| witness.why(error))?;
+    let certificate = Certificate::from_der(signed.der().to_vec())?;
     compare(&certificate, &certificate, &witness, params, key.public(), serial)?;
     Ok(certificate)
 }
@@ -486,12 +502,13 @@ fn signed(
     authority: &Authority<'_>,
     serial: Serial,
 ) -> Result<Certificate, PkiError> {
-    let witness = Witness::new(authority.key)?;
+    let witness = Witness::new(authority.key);
     let issuer = match authority.params {
         Some(params) => Issuer::from_params(params, &witness),
         None => Issuer::from_ca_cert_der(&authority.certificate.der().into(), &witness)?,
     };
-    let certificate = Certificate::from_der(params.signed_by(&Subject(key), &issuer)?.der().to_vec())?;
+    let signed = params.signed_by(&Subject(key), &issuer).map_err(|error| witness.why(error))?;
+    let certificate = Certificate::from_der(signed.der().to_vec())?;
     compare(&certificate, authority.certificate, &witness, params, key, serial)?;
     Ok(certificate)
 }
@@ -653,11 +670,11 @@ mod tests {
             serial(1),
             Validity::from_now(NOW, Duration::days(1)),
         );
-        let witness = Witness::new(&key).unwrap();
+        let witness = Witness::new((&key).into());
         let made = Certificate::from_der(params.self_signed(&witness).unwrap().der().to_vec()).unwrap();
         assert!(witness.signed(made.der()));
         // The same octets signed again, and nothing signed.
-        let other = Witness::new(&key).unwrap();
+        let other = Witness::new((&key).into());
         assert!(!other.signed(made.der()));
         let again = Certificate::from_der(params.self_signed(&other).unwrap().der().to_vec()).unwrap();
         assert!(!witness.signed(again.der()) && other.signed(again.der()));

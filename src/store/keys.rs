@@ -51,6 +51,9 @@ pub enum Passphrase<'a> {
     Device(&'a MailAddress, &'a DeviceName),
     /// The encrypted key of the site CA.
     SiteCa,
+    /// The token that has the site CA's key. Nobody but the administrator puts it here; a passphrase is never tried as a PIN,
+    /// for a token locks itself after a few wrong ones.
+    Token,
 }
 
 impl Passphrase<'_> {
@@ -60,6 +63,7 @@ impl Passphrase<'_> {
             Self::Account(address) => of(address).join(ACCOUNT_PASSWORD),
             Self::Device(address, device) => of(address).join(format!("{device}{DEVICE_PASSWORD}")),
             Self::SiteCa => state.join("ca.passphrase"),
+            Self::Token => state.join("ca.pin"),
         }
     }
 }
@@ -97,7 +101,7 @@ impl Store {
             let body = lines.filter(|line| !line.starts_with("-----")).find(|line| line.len() >= 40);
             texts.extend(body.map(|line| Secret::from(line.to_owned())));
         }
-        let mut files = vec![self.state().join("ca.passphrase")];
+        let mut files = [Passphrase::SiteCa, Passphrase::Token].map(|of| self.passphrase_path(of)).to_vec();
         for person in files::list(&self.state().join("passwords"))? {
             files.extend(files::list(&person.path)?.into_iter().map(|item| item.path));
         }

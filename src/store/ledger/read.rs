@@ -14,6 +14,7 @@ use crate::inventory::{
 };
 use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial};
 use crate::secret::Secret;
+use crate::token_uri::TokenUri;
 
 /// The live site CA, with what issuing needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub enum AuthorityKey {
     /// In an encrypted file below `state/keys`.
     File(Digest),
     /// On a token, by its PKCS#11 URI (RFC 7512).
-    Token(String),
+    Token(TokenUri),
 }
 
 /// An issuing CA for all clients, with what issuing needs.
@@ -155,7 +156,7 @@ fn authority_key(row: &Row<'_>, column: usize) -> Result<AuthorityKey, LedgerErr
     let (key, token): (Option<String>, Option<String>) = (row.get(column)?, row.get(column + 1)?);
     match (key, token) {
         (Some(key), _) => Ok(AuthorityKey::File(digest(&key)?)),
-        (None, Some(token)) => Ok(AuthorityKey::Token(token)),
+        (None, Some(token)) => Ok(AuthorityKey::Token(parsed(&token, "token")?)),
         (None, None) => Err(LedgerError::Damaged { what: "a CA without a key".to_owned() }),
     }
 }

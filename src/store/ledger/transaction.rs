@@ -92,7 +92,7 @@ impl<'a> Transaction<'a> {
     ) -> Result<(), LedgerError> {
         let (key, token) = match key {
             AuthorityKey::File(digest) => (Some(digest.to_string()), None),
-            AuthorityKey::Token(uri) => (None, Some(uri)),
+            AuthorityKey::Token(uri) => (None, Some(uri.to_string())),
         };
         let added = self.sql.execute(
             "INSERT INTO certificate (kind, serial, certificate, fingerprint, not_before, not_after, twin, key, token)
