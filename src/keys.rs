@@ -10,10 +10,10 @@ use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use pkcs8::der::asn1::{AnyRef, OctetString, OctetStringRef};
-use pkcs8::der::{Encode as _, SecretDocument};
+use pkcs8::der::asn1::{AnyRef, BitStringRef, OctetString, OctetStringRef, UintRef};
+use pkcs8::der::{Encode as _, SecretDocument, Tag};
 use pkcs8::pkcs5::pbes2::Parameters;
-use pkcs8::spki::AlgorithmIdentifierRef;
+use pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use pkcs8::{EncodePrivateKey as _, EncryptedPrivateKeyInfoOwned, ObjectIdentifier, PrivateKeyInfoRef};
 use rcgen::PublicKeyData as _;
 use ring::signature::KeyPair as _;
@@ -138,6 +138,28 @@ impl PublicKey {
             return Err(KeyError::malformed("the RSA key is not written as RFC 3279 says"));
         }
         Ok(Self { kind, spki: spki.to_vec() })
+    }
+
+    /// Makes a P-256 key of its point, which is not compressed (SEC 1 §2.3.3).
+    ///
+    /// # Errors
+    /// As [`Self::from_spki`].
+    pub fn p256(point: &[u8]) -> Result<Self, KeyError> {
+        Self::from_spki(&[P256_SPKI.as_slice(), point].concat())
+    }
+
+    /// Makes an RSA key of its modulus and exponent, in octets of the highest first.
+    ///
+    /// # Errors
+    /// As [`Self::from_spki`].
+    pub fn rsa(modulus: &[u8], exponent: &[u8]) -> Result<Self, KeyError> {
+        let number = |octets| UintRef::new(octets).and_then(|number| number.to_der()).map_err(KeyError::malformed);
+        let numbers = [number(modulus)?, number(exponent)?].concat();
+        let key = AnyRef::new(Tag::Sequence, &numbers).and_then(|key| key.to_der()).map_err(KeyError::malformed)?;
+        let algorithm = AlgorithmIdentifierRef { oid: RSA_ENCRYPTION, parameters: Some(AnyRef::NULL) };
+        let bits = BitStringRef::from_bytes(&key).map_err(KeyError::malformed)?;
+        let info = SubjectPublicKeyInfoRef { algorithm, subject_public_key: bits };
+        Self::from_spki(&info.to_der().map_err(KeyError::malformed)?)
     }
 
     /// Returns the kind.
@@ -571,6 +593,7 @@ pub fn encode_pem(label: &str, der: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use x509_parser::prelude::FromDer as _;
 
     fn passphrase(text: &str) -> Secret {
         Secret::from(text.to_owned())
@@ -585,6 +608,19 @@ mod tests {
             assert!(again.matches(key.spki_der()) && again.expose_pkcs8() == key.expose_pkcs8());
             assert_eq!(format!("{key:?}"), format!("PrivateKey({name})"));
         }
+    }
+
+    #[test]
+    fn a_public_key_is_made_of_what_a_token_tells_of_it() {
+        let point = generate(KeyKind::P256).unwrap().public().clone();
+        assert_eq!(PublicKey::p256(point.bits()).unwrap(), point);
+        assert!(PublicKey::p256(&point.bits()[1..]).is_err());
+        for kind in [KeyKind::Rsa2048, KeyKind::Rsa3072] {
+            let key = generate(kind).unwrap();
+            let parsed = x509_parser::public_key::RSAPublicKey::from_der(key.public().bits()).unwrap().1;
+            assert_eq!(PublicKey::rsa(parsed.modulus, parsed.exponent).unwrap(), *key.public());
+        }
+        assert!(PublicKey::rsa(&[0x80; 128], &[1, 0, 1]).is_err() && PublicKey::rsa(&[], &[]).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The one door to PKCS#11 tokens: a CA's key that lives on one signs there. Only with the feature `pkcs11`, for few sites have a
 //! token; without it the same function says how to get one that can.
 
-use crate::keys::{PublicKey, SigningKey};
+use crate::keys::{KeyKind, PublicKey, SigningKey};
 use crate::secret::Secret;
 use crate::token_uri::TokenUri;
 
@@ -21,27 +21,36 @@ impl TokenError {
     }
 }
 
-/// Finds the key of a certificate on its token, and proves that it signs for it. `pin` is asked for once the token is there, and
+/// Which key a token should have.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// That of a certificate.
+    Of(&'a PublicKey),
+    /// Any of that kind, whose public half the token tells.
+    Any(KeyKind),
+}
+
+/// Finds a key on its token, and proves that it signs. `pin` is asked for once the token is there, and
 /// tried once: a token locks itself after a few wrong ones.
 ///
 /// # Errors
 /// What `pin` returns; [`TokenError`] if this postseal has no PKCS#11, for a module, token or key that is not there or stands
-/// there twice, for a wrong PIN, and for a key that is not `public`'s other half.
+/// there twice, for a wrong PIN, and for a key that is not what is wanted.
 pub fn open<E: From<TokenError>>(
     uri: &TokenUri,
-    public: &PublicKey,
+    wanted: Wanted<'_>,
     pin: impl FnOnce() -> Result<Secret, E>,
 ) -> Result<SigningKey, E> {
-    imp::open(uri, public, pin)
+    imp::open(uri, wanted, pin)
 }
 
 #[cfg(not(feature = "pkcs11"))]
 mod imp {
-    use super::{PublicKey, Secret, SigningKey, TokenError, TokenUri};
+    use super::{Secret, SigningKey, TokenError, TokenUri, Wanted};
 
     pub(super) fn open<E: From<TokenError>>(
         uri: &TokenUri,
-        _: &PublicKey,
+        _: Wanted<'_>,
         _: impl FnOnce() -> Result<Secret, E>,
     ) -> Result<SigningKey, E> {
         let problem =
@@ -58,7 +67,7 @@ mod imp {
     use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
     use cryptoki::error::{Error, RvError};
     use cryptoki::mechanism::Mechanism;
-    use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
+    use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
     use cryptoki::session::{Session, UserType};
     use cryptoki::slot::{Slot, TokenInfo};
     use cryptoki::types::AuthPin;
@@ -66,7 +75,7 @@ mod imp {
     use pkcs8::der::asn1::UintRef;
     use sha2::{Digest as _, Sha256};
 
-    use super::{PublicKey, Secret, SigningKey, TokenError, TokenUri};
+    use super::{PublicKey, Secret, SigningKey, TokenError, TokenUri, Wanted};
     use crate::keys::{KeyError, KeyKind, RemoteKey, Signing};
     use crate::names::visible;
 
@@ -135,7 +144,7 @@ mod imp {
 
     pub(super) fn open<E: From<TokenError>>(
         uri: &TokenUri,
-        public: &PublicKey,
+        wanted: Wanted<'_>,
         pin: impl FnOnce() -> Result<Secret, E>,
     ) -> Result<SigningKey, E> {
         let module = load(uri)?;
@@ -143,14 +152,24 @@ mod imp {
         refuse_locked(uri, &info)?;
         let session = module.0.open_ro_session(slot).map_err(|error| broken(uri, &error))?;
         log_in(&session, uri, &pin()?)?;
-        let handle = find_key(&session, uri, public.kind())?;
+        let (handle, public) = match wanted {
+            Wanted::Of(public) => (find_key(&session, uri, ObjectClass::PRIVATE_KEY, public.kind())?, public.clone()),
+            Wanted::Any(kind) => (
+                find_key(&session, uri, ObjectClass::PRIVATE_KEY, kind)?,
+                public_key(&session, find_key(&session, uri, ObjectClass::PUBLIC_KEY, kind)?, uri, kind)?,
+            ),
+        };
         let place = format!("the token `{}`", visible(uri.token()));
-        let key = TokenKey { public: public.clone(), place, session: Mutex::new(session), handle, _module: module };
+        let key = TokenKey { public, place, session: Mutex::new(session), handle, _module: module };
         match Signing::Elsewhere(&key).sign(PROBE) {
             Ok(_) => Ok(SigningKey::Elsewhere(Arc::new(key))),
             Err(error) => {
-                let mend = "name the key of this certificate, which may have another label on the token";
-                Err(TokenError::new(format!("the key `{uri}` is not that of the certificate: {error}"), mend).into())
+                let mend = "name the right key, which may have another label on the token";
+                let of = match wanted {
+                    Wanted::Of(_) => "the certificate",
+                    Wanted::Any(_) => "the public key beside it",
+                };
+                Err(TokenError::new(format!("the key `{uri}` is not that of {of}: {error}"), mend).into())
             }
         }
     }
@@ -251,20 +270,55 @@ mod imp {
         })
     }
 
-    fn find_key(session: &Session, uri: &TokenUri, kind: KeyKind) -> Result<ObjectHandle, TokenError> {
+    fn public_key(
+        session: &Session,
+        handle: ObjectHandle,
+        uri: &TokenUri,
+        kind: KeyKind,
+    ) -> Result<PublicKey, TokenError> {
+        let wanted = [AttributeType::EcPoint, AttributeType::Modulus, AttributeType::PublicExponent];
+        let wanted = if kind == KeyKind::P256 { &wanted[..1] } else { &wanted[1..] };
+        let told = session.get_attributes(handle, wanted).map_err(|error| broken(uri, &error))?;
+        let public = match told.as_slice() {
+            // The point in an OCTET STRING (PKCS#11 3.1 §6.3.3).
+            [Attribute::EcPoint(point)] => PublicKey::p256(point.strip_prefix(&[0x04, 0x41]).unwrap_or(point)),
+            [Attribute::Modulus(modulus), Attribute::PublicExponent(exponent)]
+            | [Attribute::PublicExponent(exponent), Attribute::Modulus(modulus)] => PublicKey::rsa(modulus, exponent),
+            _ => Err(KeyError::Malformed("the token does not tell it".to_owned())),
+        };
+        match public {
+            Ok(public) if public.kind() == kind => Ok(public),
+            Ok(public) => Err(TokenError::new(
+                format!("the key `{uri}` is of the kind {}, not {kind}", public.kind()),
+                format!("say so: --ca-key {}", public.kind()),
+            )),
+            Err(error) => Err(TokenError::new(
+                format!("the public key `{uri}` cannot be used: {error}"),
+                "make a P-256, RSA-2048 or RSA-3072 key on the token",
+            )),
+        }
+    }
+
+    fn find_key(
+        session: &Session,
+        uri: &TokenUri,
+        class: ObjectClass,
+        kind: KeyKind,
+    ) -> Result<ObjectHandle, TokenError> {
+        let what = if class == ObjectClass::PRIVATE_KEY { "private" } else { "public" };
         let key_type = if kind == KeyKind::P256 { KeyType::EC } else { KeyType::RSA };
-        let mut wanted = vec![Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::KeyType(key_type)];
+        let mut wanted = vec![Attribute::Class(class), Attribute::KeyType(key_type)];
         wanted.extend(uri.object().map(|label| Attribute::Label(label.as_bytes().to_vec())));
         wanted.extend(uri.id().map(|id| Attribute::Id(id.to_vec())));
         let found = session.find_objects(&wanted).map_err(|error| broken(uri, &error))?;
         match found.as_slice() {
             [one] => Ok(*one),
             [] => Err(TokenError::new(
-                format!("the token has no private key `{uri}` of the kind {kind}"),
-                "look how it is called: pkcs11-tool --login --list-objects --type privkey",
+                format!("the token has no {what} key `{uri}` of the kind {kind}"),
+                "look what keys there are, and of which kind: pkcs11-tool --login --list-objects",
             )),
             many => Err(TokenError::new(
-                format!("the token has {} private keys `{uri}`", many.len()),
+                format!("the token has {} {what} keys `{uri}`", many.len()),
                 "add the identifier of the one that is meant to the URI: id=%01",
             )),
         }

@@ -402,6 +402,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("--archive", "/nowhere/users.tar"),
     ("--ca-key", "p256"),
     ("--ca-passphrase-file", "/nowhere/passphrase"),
+    ("--ca-token", "pkcs11:token=one;object=two"),
     ("--certificate", "/nowhere/ca.pem"),
     ("--credentials", "db:/etc/mail/creds.db"),
     ("--critical", "7d"),

@@ -144,13 +144,6 @@ impl Place {
         Some(place)
     }
 
-    /// Refuses with the code `token`, and says so with these words.
-    fn assert_refused(&self, answer: &Answer, words: &[&str]) {
-        assert!(answer.code == 3 && answer.err.contains("error[token]"), "{answer:?}");
-        assert!(words.iter().all(|word| answer.err.contains(word)), "{words:?}: {}", answer.err);
-        assert!(!answer.err.contains(PIN) && !answer.err.contains("0000-pin"), "{}", answer.err);
-    }
-
     fn openssl_verifies(&self, purpose: &str, leaf: &[Certificate]) {
         put(self.guard.path(), "root.pem", self.fine("ca show --pem"));
         put(self.guard.path(), "leaf.pem", leaf[0].pem());
@@ -176,6 +169,13 @@ impl Place {
         );
         Certificate::all_from_pem(&self.sh(&script)).unwrap()
     }
+}
+
+/// Refused with the code `token`, in these words.
+fn assert_refused(answer: &Answer, words: &[&str]) {
+    assert!(answer.code == 3 && answer.err.contains("error[token]"), "{answer:?}");
+    assert!(words.iter().all(|word| answer.err.contains(word)), "{words:?}: {}", answer.err);
+    assert!(!answer.err.contains(PIN) && !answer.err.contains("0000-pin"), "{}", answer.err);
 }
 
 fn issues_what_openssl_verifies(kind: &str) {
@@ -209,10 +209,47 @@ fn an_rsa_key_of_3072_bits_on_a_token_issues_what_openssl_verifies() {
 }
 
 #[test]
+fn a_site_begins_with_a_key_on_a_token() {
+    let Some(place) = Place::new() else { return };
+    // The token tells EC from RSA, and the public key how long it is.
+    for (kind, name, another, told) in [
+        ("EC:prime256v1", "p256", "rsa2048", "of the kind rsa2048"),
+        ("rsa:2048", "rsa2048", "rsa3072", "--ca-key rsa2048"),
+        ("rsa:3072", "rsa3072", "rsa2048", "--ca-key rsa3072"),
+    ] {
+        place.key(name, "01", kind);
+        fs::remove_dir_all(place.path("site")).unwrap();
+        let uri = place.uri("Mail%20CA", &format!("object={name}"));
+        let init = format!(
+            "init example.com --user alice@example.com --address 203.0.113.10 --ca-token {uri} --ca-passphrase-file"
+        );
+        let words = |pin| init.split(' ').map(str::to_owned).chain([pin]).collect::<Vec<String>>();
+        let run = |more: &[&str], pin: &str| {
+            let words = words(pin.to_owned());
+            place.postseal(&words.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>())
+        };
+        assert_refused(&run(&["--ca-key", name], "wrong"), &["tried once"]);
+        assert_refused(&run(&["--ca-key", another], "pin"), &[told]);
+        assert!(!place.path("site").exists());
+        let made = run(&["--ca-key", name], "pin");
+        assert!(made.code == 0 && !made.out.contains("ca.passphrase"), "{made:?}");
+        place.openssl_verifies("sslserver", &place.server());
+        place.openssl_verifies("sslclient", &place.client("alice@example.com"));
+        place.fine("user add bob@example.com --ca-passphrase-file pin");
+        place.openssl_verifies("sslclient", &place.client("bob@example.com"));
+        assert!(
+            files(&place.path("site/state"))
+                .iter()
+                .all(|(_, content)| !content.windows(9).any(|part| part == b"ENCRYPTED"))
+        );
+    }
+}
+
+#[test]
 fn many_certificates_are_issued_side_by_side_with_one_login() {
     let Some(place) = Place::with_token("EC:prime256v1") else { return };
-    let list: String = (0..40).map(|number| format!("user{number}@example.com\n")).collect();
-    put(place.guard.path(), "users.csv", format!("address\n{list}"));
+    let list: Vec<String> = (0..40).map(|number| format!("user{number}@example.com\n")).collect();
+    put(place.guard.path(), "users.csv", format!("address\n{}", list.concat()));
     place.fine("user import users.csv --ca-passphrase-file pin");
     place.openssl_verifies("sslclient", &place.client("user0@example.com"));
     place.openssl_verifies("sslclient", &place.client("user39@example.com"));
@@ -248,6 +285,15 @@ fn nothing_that_is_kept_here_signs_for_the_ca() {
     }
 }
 
+/// Has the next certificates of clients issued by one CA for all.
+fn trust_one_ca(place: &Place) {
+    let settings = place.path("site/postseal.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    let text = text.replace("# clients.trust = \"pinned\"", "clients.trust = \"ca\"");
+    assert!(text.contains("\nclients.trust = \"ca\""), "{text}");
+    fs::write(&settings, text).unwrap();
+}
+
 fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     entries
@@ -269,7 +315,7 @@ fn a_wrong_pin_is_tried_once_and_changes_nothing() {
     let logins = || fs::read_to_string(place.path("spied")).unwrap().matches(": C_Login\n").count();
     let (before, logins_before) = (files(&place.path("site/out")), logins());
     let refused = place.postseal(&["user", "add", "bob@example.com", "--ca-passphrase-file", "wrong"]);
-    place.assert_refused(&refused, &["the PIN does not open the token `Mail CA`; it was tried once", "locks itself"]);
+    assert_refused(&refused, &["the PIN does not open the token `Mail CA`; it was tried once", "locks itself"]);
     assert_eq!(logins() - logins_before, 1);
     assert_eq!(files(&place.path("site/out")), before);
     assert!(!place.fine("user list").contains("bob@example.com"));
@@ -300,11 +346,7 @@ fn a_kept_passphrase_is_never_tried_as_a_pin_but_a_kept_pin_is() {
 #[test]
 fn with_one_ca_for_all_the_issuing_ca_stays_in_its_file() {
     let Some(place) = Place::with_token("EC:prime256v1") else { return };
-    let settings = place.path("site/postseal.toml");
-    let text = fs::read_to_string(&settings).unwrap();
-    let text = text.replace("# clients.trust = \"pinned\"", "clients.trust = \"ca\"");
-    assert!(text.contains("\nclients.trust = \"ca\""), "{text}");
-    fs::write(&settings, text).unwrap();
+    trust_one_ca(&place);
     place.fine("user add bob@example.com --ca-passphrase-file pin");
     place.openssl_verifies("sslclient", &place.client("bob@example.com"));
     fs::rename(place.path("site/state/ca.passphrase"), place.path("passphrase")).unwrap();
@@ -325,21 +367,21 @@ fn what_is_not_there_or_there_twice_is_told_with_a_mend() {
     };
     let import = |uri: &str| place.import(&certificate, uri, "pin");
     let uri = |key: &str| place.uri("Mail%20CA", key);
-    place.assert_refused(
+    assert_refused(
         &import("pkcs11:token=a;object=b?module-path=/nowhere/lib.so"),
         &["`/nowhere/lib.so`", "module-path="],
     );
-    place.assert_refused(&import("pkcs11:token=a;object=b?module-path=/usr/bin/env"), &["`/usr/bin/env`"]);
-    place.assert_refused(&import(&place.uri("Other", "object=ca")), &["there is no token `Other`", "--list-slots"]);
-    place.assert_refused(&import(&uri("object=nothing")), &["no private key", "--list-objects"]);
-    place.assert_refused(&import(&uri("object=ca")), &["2 private keys", "id=%01"]);
-    place.assert_refused(&import(&uri("object=rsa")), &["of the kind p256"]);
-    place.assert_refused(&import(&uri("object=other")), &["is not that of the certificate"]);
-    place.assert_refused(&import(&uri("object=ca;id=%02")), &["is not that of the certificate"]);
-    place.assert_refused(&place.import(&certificate, &uri("object=good"), "wrong"), &["tried once"]);
+    assert_refused(&import("pkcs11:token=a;object=b?module-path=/usr/bin/env"), &["`/usr/bin/env`"]);
+    assert_refused(&import(&place.uri("Other", "object=ca")), &["there is no token `Other`", "--list-slots"]);
+    assert_refused(&import(&uri("object=nothing")), &["no private key", "--list-objects"]);
+    assert_refused(&import(&uri("object=ca")), &["2 private keys", "id=%01"]);
+    assert_refused(&import(&uri("object=rsa")), &["of the kind p256"]);
+    assert_refused(&import(&uri("object=other")), &["is not that of the certificate"]);
+    assert_refused(&import(&uri("object=ca;id=%02")), &["is not that of the certificate"]);
+    assert_refused(&place.import(&certificate, &uri("object=good"), "wrong"), &["tried once"]);
     assert!(!place.fine("ca show").contains("good CA"));
     place.token("Mail CA");
-    place.assert_refused(&import(&uri("object=good")), &["2 tokens", "serial="]);
+    assert_refused(&import(&uri("object=good")), &["2 tokens", "serial="]);
 }
 
 #[test]
@@ -348,7 +390,7 @@ fn a_token_that_is_pulled_later_is_told_and_put_back_works_again() {
     fs::rename(place.path("tokens"), place.path("pulled")).unwrap();
     fs::create_dir(place.path("tokens")).unwrap();
     let refused = place.postseal(&["user", "add", "bob@example.com", "--ca-passphrase-file", "pin"]);
-    place.assert_refused(&refused, &["there is no token `Mail CA`"]);
+    assert_refused(&refused, &["there is no token `Mail CA`"]);
     // What signs nothing needs no token.
     place.fine("user list");
     place.fine("render");

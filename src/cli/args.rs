@@ -15,6 +15,7 @@ use crate::keys::KeyKind;
 use crate::names::{AbsolutePath, DeviceName, DomainName, HostName, MailAddress};
 use crate::platform::Platform;
 use crate::site::TableKind;
+use crate::token_uri::TokenUri;
 
 /// Makes a mail server that admits only holders of a client certificate
 ///
@@ -61,7 +62,7 @@ pub(super) enum Command {
     /// Check that ledger and files agree, and change nothing (exit code 1 if something is not in order)
     Fsck,
     /// Make a complete site: settings, CA, server certificate, DKIM keys, first user, first render
-    Init(Init),
+    Init(Box<Init>),
     /// Accounts and their certificates
     #[command(subcommand)]
     User(UserCommand),
@@ -151,9 +152,12 @@ pub(super) struct Init {
     /// The kind of the CA's key: p256, rsa2048 or rsa3072
     #[arg(long, value_name = "KIND", default_value_t = KeyKind::P256)]
     pub(super) ca_key: KeyKind,
-    /// The file that holds the CA's passphrase [default: ask, or without a terminal make one]
+    /// The file that holds the CA's passphrase [default: ask, or without a terminal make one]; with --ca-token, the token's PIN
     #[arg(long, value_name = "FILE")]
     pub(super) ca_passphrase_file: Option<Utf8PathBuf>,
+    /// The PKCS#11 token that has the CA's key, as pkcs11:token=TOKEN;object=LABEL?module-path=/usr/lib/MODULE.so
+    #[arg(long, value_name = "URI")]
+    pub(super) ca_token: Option<TokenUri>,
     /// A credentials table that you keep yourself, such as db:/etc/mail/creds.db [default: postseal keeps the accounts]
     #[arg(long, value_name = "TYPE:PATH", value_parser = external)]
     pub(super) credentials: Option<External>,

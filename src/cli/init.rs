@@ -105,8 +105,12 @@ fn make_all(
     given: Option<Secret>,
     store: &mut Writer,
 ) -> Result<Made, Failure> {
-    let (passphrase, kept_passphrase) = passphrase(env, given, store)?;
-    let ca = make::site_ca(env, &wanted.site, store, &passphrase)?;
+    let (ca, kept_passphrase) = if let Some(uri) = &args.ca_token {
+        (make::site_ca_on_token(env, &wanted.site, store, uri, given)?, false)
+    } else {
+        let (passphrase, kept) = passphrase(env, given, store)?;
+        (make::site_ca(env, &wanted.site, store, &passphrase)?, kept)
+    };
     let mut server_until = Vec::new();
     for host in wanted.site.hosts.iter().filter(|host| host.needs_issued_certificate()) {
         let order = ServerOrder { host: &host.name, days: None, key: ServerKey::Next };

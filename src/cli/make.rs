@@ -109,22 +109,46 @@ pub(super) fn recorded(certificate: &Certificate, serial: Serial, chain: &str) -
 
 /// Makes the site CA with its encrypted key, and the placeholder that keeps the trust list from ever being empty.
 pub(super) fn site_ca(env: &dyn Env, site: &Site, store: &mut Writer, passphrase: &Secret) -> Result<SiteCa, Failure> {
+    let key = key(env, site.ca.key)?;
+    let encrypted = key.encrypt(passphrase, octets(env)?, octets(env)?)?;
+    let stored = AuthorityKey::File(store.put_key(&Secret::from(encrypted))?);
+    site_ca_of(env, site, store, (SigningKey::Here(key), &stored, Some(passphrase.clone())))
+}
+
+/// Makes the site CA with a key that is on a token; `file` holds the PIN.
+pub(super) fn site_ca_on_token(
+    env: &dyn Env,
+    site: &Site,
+    store: &mut Writer,
+    uri: &TokenUri,
+    file: Option<Secret>,
+) -> Result<SiteCa, Failure> {
+    let key = token::open(uri, token::Wanted::Any(site.ca.key), || match file {
+        Some(pin) => Ok(pin),
+        None if env.person_is_there() => Ok::<_, Failure>(env.ask_secret("the PIN of the CA's token: ")?),
+        None => Err(Failure::input("ca-passphrase", "the PIN of the CA's token is needed", CA_PASSPHRASE_FILE)),
+    })?;
+    site_ca_of(env, site, store, (key, &AuthorityKey::Token(uri.clone()), None))
+}
+
+fn site_ca_of(
+    env: &dyn Env,
+    site: &Site,
+    store: &mut Writer,
+    (key, stored, passphrase): (SigningKey, &AuthorityKey, Option<Secret>),
+) -> Result<SiteCa, Failure> {
     let now = env.now();
     let hosts: Vec<HostName> = site.hosts.iter().map(|host| host.name.clone()).collect();
-    let key = key(env, site.ca.key)?;
     let serial = serial(env)?;
     let certificate = issue::site_ca(&site.ca.name, &hosts, &key, serial, now)?;
-    let encrypted = key.encrypt(passphrase, octets(env)?, octets(env)?)?;
-    let stored = store.put_key(&Secret::from(encrypted))?;
     let placeholder = issue::placeholder_twin(self::key(env, KeyKind::P256)?, self::serial(env)?, now)?;
     let recorded = recorded(&certificate, serial, "");
     store.transact(|ledger| {
-        ledger.add_site_ca(&recorded, &AuthorityKey::File(stored))?;
+        ledger.add_site_ca(&recorded, stored)?;
         ledger.set_placeholder(&placeholder.pem())?;
         ledger.record_event(now, "ca-made", &site.ca.name, &serde_json::json!({ "serial": serial.to_string() }))
     })?;
-    let passphrase = Some(passphrase.clone());
-    Ok(SiteCa { certificate, key: SigningKey::Here(key), passphrase, issuer: Issuer::Own(EmptyCrl::Omitted) })
+    Ok(SiteCa { certificate, key, passphrase, issuer: Issuer::Own(EmptyCrl::Omitted) })
 }
 
 /// Opens the site CA's key.
@@ -173,7 +197,7 @@ pub(super) fn token_key(
     certificate: &Certificate,
 ) -> Result<SigningKey, Failure> {
     let public = PublicKey::from_spki(&certificate.facts().spki)?;
-    token::open(uri, &public, || match file {
+    token::open(uri, token::Wanted::Of(&public), || match file {
         Some(file) => read_passphrase(file),
         None => kept_or_asked(env, store, Passphrase::Token, ("the PIN of the CA's token", CA_PASSPHRASE_FILE)),
     })
@@ -191,7 +215,13 @@ pub(super) fn ca_passphrase(env: &dyn Env, store: &Store, file: Option<&Utf8Path
 /// Returns the passphrase of what is in files, where a file that the user named holds the token's PIN.
 pub(super) fn passphrase_beside_pin(env: &dyn Env, store: &Store) -> Result<Secret, Failure> {
     let help = "write it into that file, or run this on a terminal; --ca-passphrase-file is for the token's PIN";
-    kept_or_asked(env, store, Passphrase::SiteCa, ("the issuing CA's passphrase", help))
+    let passphrase = kept_or_asked(env, store, Passphrase::SiteCa, ("the issuing CA's passphrase", help))?;
+    // What will protect a new key opens nothing yet that would show a slip.
+    let is_new = store.ledger().issuing_ca()?.is_none() && store.passphrase(Passphrase::SiteCa)?.is_none();
+    if is_new && env.ask_secret("the same again: ")? != passphrase {
+        return Err(Failure::input("password-mismatch", "the two passphrases differ", "run the command again"));
+    }
+    Ok(passphrase)
 }
 
 fn kept_or_asked(
