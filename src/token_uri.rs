@@ -71,7 +71,8 @@ impl fmt::Display for TokenUri {
         }
         if let Some(id) = &self.id {
             // RFC 7512 §2.3 wants every octet of an identifier escaped.
-            write!(f, ";id={}", id.iter().map(|octet| format!("%{octet:02X}")).collect::<String>())?;
+            f.write_str(";id=")?;
+            id.iter().try_for_each(|octet| write!(f, "%{octet:02X}"))?;
         }
         if let Some(module) = &self.module {
             write!(f, "?module-path={}", escaped(module.as_str().as_bytes(), b"/"))?;

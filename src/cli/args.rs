@@ -312,7 +312,7 @@ pub(super) enum CaCommand {
     /// Write the site CA's certificate as PEM and DER, with a text to compare it by, into a directory
     Export(super::ca::Export),
     /// Make a CA that was made elsewhere the site's own
-    Import(super::ca::Import),
+    Import(Box<super::ca::Import>),
     /// Make the site CA's next certificate: same key and name, ten years from now, for the hosts of postseal.toml
     ///
     /// Certificates that were issued before stay as they are and go on working. With --clients it is the issuing CA for all
