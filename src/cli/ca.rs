@@ -222,11 +222,7 @@ pub(super) fn import(env: &dyn Env, site: Option<&Utf8Path>, args: &Import) -> R
         );
     }
     text.push_str("then have the servers' certificates issued by the new one: postseal server renew --all\n");
-    if store.inventory()?.live_issuing_cas().next().is_some() {
-        text.push_str(
-            "the issuing CA for all clients is certified by the old one still; for a new one: postseal ca renew --clients\n",
-        );
-    }
+    text.push_str(below_the_old_one(&store)?);
     text.push_str(&lacking);
     let json = json!({
         "not_after": day(recorded.not_after).to_string(),
@@ -235,6 +231,13 @@ pub(super) fn import(env: &dyn Env, site: Option<&Utf8Path>, args: &Import) -> R
         "token": args.token.as_ref().map(ToString::to_string),
     });
     Ok(Report::fine(text, json).warn(&wanted.warnings).done(done))
+}
+
+/// Says what the old CA certified that is not issued anew by itself.
+fn below_the_old_one(store: &Store) -> Result<&'static str, Failure> {
+    let has_shared = store.inventory()?.live_issuing_cas().next().is_some();
+    let said = "the issuing CA for all clients is certified by the old one still; for a new one: postseal ca renew --clients\n";
+    Ok(if has_shared { said } else { "" })
 }
 
 fn refused(Refusal { problem, mend }: Refusal) -> Failure {
