@@ -579,7 +579,7 @@ fn a_hostile_argument_is_refused_and_nothing_written_or_taken() {
                     continue;
                 }
                 taken += 1;
-                if is_init && answer.exit_code == 2 && taken % 8 == 1 {
+                if is_init && name != "--ca-token" && answer.exit_code == 2 && taken % 8 == 1 {
                     let place = guard.path().join(format!("{taken}{name}"));
                     assert_eq!(postseal(&place, line).exit_code, 0, "{of}");
                     assert_eq!(postseal(&place, ["render"]).out.lines().count(), 1, "{of}");
