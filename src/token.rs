@@ -79,8 +79,8 @@ mod imp {
     use crate::keys::{KeyError, KeyKind, RemoteKey, Signing};
     use crate::names::visible;
 
-    /// What knows all modules of the system, where p11-kit is installed.
-    const EVERY_MODULE: &str = "p11-kit-proxy.so";
+    /// What knows all modules of the system, where p11-kit is installed; `p11-kit-proxy.so` is another name of it.
+    const EVERY_MODULE: &str = "libp11-kit.so.0";
 
     /// What is signed to see whether the key is the one.
     const PROBE: &[u8] = b"postseal: whose key is this?";

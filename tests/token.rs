@@ -385,6 +385,15 @@ fn what_is_not_there_or_there_twice_is_told_with_a_mend() {
 }
 
 #[test]
+fn without_a_module_that_of_the_system_is_asked() {
+    let Some(place) = Place::new() else { return };
+    place.key("ca", "01", "EC:prime256v1");
+    let imported = place.import(&place.certificate("ca"), "pkcs11:token=Mail%20CA;object=ca", "pin");
+    assert_eq!(imported.code, 0, "{imported:?}");
+    place.fine("user add bob@example.com --ca-passphrase-file pin");
+}
+
+#[test]
 fn a_token_that_is_pulled_later_is_told_and_put_back_works_again() {
     let Some(place) = Place::with_token("EC:prime256v1") else { return };
     fs::rename(place.path("tokens"), place.path("pulled")).unwrap();
