@@ -548,3 +548,17 @@ fn a_host_without_a_crl_brings_nobody_back() {
     assert!(answer.out.contains("of which the host has no CRL"), "{}", answer.out);
     assert!(verdict_of(&place, &site, &serial(&site, "bob@example.com"), NOW).is_err());
 }
+
+#[test]
+fn of_a_list_only_the_line_is_refused_whose_domain_the_ca_lacks() {
+    let (_guard, site) = mixed();
+    let settings = site.join("postseal.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text.replacen("[aliases]", "[[domain]]\nname = \"example.org\"\n[aliases]", 1)).unwrap();
+    let list = site.with_extension("csv");
+    fs::write(&list, "address\ndora@example.com\nemil@example.org\n").unwrap();
+    let answer = postseal(&site, ["user", "import", list.to_str().unwrap()]);
+    assert_eq!(answer.exit_code, 1, "{answer:?}");
+    assert!(answer.out.starts_with("issued: 1\n") && answer.err.contains("csv:3:1"));
+    assert!(answer.err.contains("error[issuing-ca-lacks-domain]"), "{answer:?}");
+}

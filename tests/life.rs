@@ -257,3 +257,39 @@ fn a_mistyped_device_is_guessed() {
         assert!(answer.err.contains("did you mean `phone`?"), "{}", answer.err);
     }
 }
+
+#[test]
+fn a_certificate_that_ran_out_is_renewed_whether_or_not_its_end_is_recorded() {
+    for ticked in [false, true] {
+        let mut place = Place::new();
+        place.after(380);
+        if ticked {
+            place.done("tick");
+            assert_eq!(place.states(), states(&[("default", "expired")]));
+        }
+        let said = place.done("user renew --expiring 30d");
+        assert!(said.contains("the old one           ended on 2027-11-24"), "ticked {ticked}: {said}");
+        assert_eq!(place.states().last().unwrap().1, "live", "ticked {ticked}");
+        place.done("fsck");
+    }
+}
+
+#[test]
+fn a_device_that_nobody_missed_for_a_month_is_renewed_by_name_only() {
+    let mut place = Place::new();
+    place.after(400);
+    place.done("tick");
+    assert_eq!(place.done("user renew --all"), "nothing to renew\n");
+    place.done(&format!("user renew {ALICE}"));
+    assert_eq!(place.twins(), 1);
+}
+
+#[test]
+fn a_list_issues_anew_what_ran_out() {
+    let mut place = Place::new();
+    place.after(380);
+    let list = place.site.parent().unwrap().join("users.csv");
+    fs::write(&list, format!("address\n{ALICE}\n")).unwrap();
+    let said = place.json(&format!("user import {}", list.display()));
+    assert_eq!((said["issued"].as_u64(), said["already_there"].as_u64()), (Some(1), Some(0)));
+}

@@ -269,6 +269,11 @@ fn who_made_the_key_is_given_the_certificate_with_its_chain_and_no_p12() {
     assert_eq!(add(&site, "bob@example.com", "phone", &csr).exit_code, 0);
     let refused = add(&site, "carol@example.com", "laptop", &csr);
     assert!(refused.err.contains("csr-key-taken") && refused.err.contains("`bob@example.com`"), "{refused:?}");
+    // Who saw the key has it on every device: none of them stays, and it is certified no more.
+    let revoke = ["user", "revoke", "bob@example.com", "--device", "phone", "--reason", "compromised"];
+    let revoked = postseal(&site, revoke);
+    assert!(revoked.out.contains("no certificate of bob@example.com is left"), "{revoked:?}");
+    assert!(add(&site, "bob@example.com", "desk", &csr).err.contains("csr-key-taken"));
     // Nor when the first is gone.
     assert_eq!(postseal(&site, ["user", "remove", "bob@example.com"]).exit_code, 0);
     assert!(add(&site, "carol@example.com", "laptop", &csr).err.contains("csr-key-taken"));

@@ -26,8 +26,9 @@ use crate::env::Env;
 use crate::inventory::Inventory;
 use crate::keys::KeyKind;
 use crate::names::{DeviceName, MailAddress};
+use crate::pki::Certificate;
 use crate::secret::Secret;
-use crate::site::{Accounts, Site};
+use crate::site::{Accounts, Site, Trust};
 use crate::store::files::read_given_list;
 use crate::store::ledger::{NewCertificate, NewClient};
 use crate::store::{Archive, Incoming, Passphrase, Writer};
@@ -118,7 +119,12 @@ pub(super) fn import(env: &dyn Env, site: Option<&Utf8Path>, args: &Import) -> R
     let now = env.now();
     store.transact(|ledger| ledger.expire_certificates(now))?;
     let inventory = store.inventory()?;
-    let Asked { jobs, already_there, lines } = ask(&mut list, &wanted.site, &inventory, args.archive.is_some());
+    let issuing = match wanted.site.trust {
+        Trust::Ca => store.ledger().issuing_ca()?.map(|ca| Certificate::from_pem(&ca.certificate)).transpose()?,
+        Trust::Pinned => None,
+    };
+    let Asked { jobs, already_there, lines } =
+        ask(&mut list, &wanted.site, &inventory, args.archive.is_some(), issuing.as_ref());
     drop(inventory);
     if args.stop && list.bad_lines() > 0 {
         return Err(Failure::Input(list.told()));
@@ -178,14 +184,21 @@ struct Seen {
 
 /// Finds what the good lines of a list ask for, and adds to it what is wrong with them on this site. Whoever writes an archive
 /// needs the lines afterwards.
-fn ask(list: &mut List<'_>, site: &Site, inventory: &Inventory, keep_lines: bool) -> Asked {
+fn ask(
+    list: &mut List<'_>,
+    site: &Site,
+    inventory: &Inventory,
+    keep_lines: bool,
+    issuing: Option<&Certificate>,
+) -> Asked {
     let users: HashSet<&MailAddress> = inventory.users.iter().map(|user| &user.address).collect();
     let current = inventory.client_certificates.iter().filter(|certificate| certificate.is_current());
     let current: HashSet<_> = current.map(|certificate| (&certificate.address, &certificate.device)).collect();
     let mut asked = Asked::default();
     let mut all: HashMap<MailAddress, Seen> = HashMap::new();
     for mut line in list.take_lines() {
-        if let Err(failure) = check_mailbox(site, &line.address) {
+        let is_stranger = |ca: &Certificate| make::refuse_stranger(ca, &line.address);
+        if let Err(failure) = check_mailbox(site, &line.address).and_then(|()| issuing.map_or(Ok(()), is_stranger)) {
             failure.diagnostics().iter().for_each(|found| list.refuse(&line, Column::Address, "", found.clone()));
             continue;
         }

@@ -54,18 +54,17 @@ impl SharedIssuer {
     pub(super) fn authority(&self) -> Result<Authority<'_>, Failure> {
         Ok(Authority::new(&self.certificate, &self.key)?)
     }
+}
 
-    /// Refuses a mailbox of a domain that the CA may not certify: nobody would admit the certificate.
-    fn refuse_stranger(&self, address: &MailAddress) -> Result<(), Failure> {
-        let domain = address.domain();
-        let permitted = format!("email:{domain}");
-        if self.certificate.facts().permitted.contains(&permitted) {
-            return Ok(());
-        }
-        let message = format!("the issuing CA was made before the site had the domain `{domain}`");
-        let help = "make one for all domains, and give everybody their new certificate: postseal ca renew --clients";
-        Err(Failure::input("issuing-ca-lacks-domain", message, help))
+/// Refuses a mailbox of a domain that the issuing CA for all may not certify: nobody would admit the certificate.
+pub(super) fn refuse_stranger(issuing: &Certificate, address: &MailAddress) -> Result<(), Failure> {
+    let domain = address.domain();
+    if issuing.facts().permitted.contains(&format!("email:{domain}")) {
+        return Ok(());
     }
+    let message = format!("the issuing CA was made before the site had the domain `{domain}`");
+    let help = "make one for all domains, and give everybody their new certificate: postseal ca renew --clients";
+    Err(Failure::input("issuing-ca-lacks-domain", message, help))
 }
 
 impl SiteCa {
@@ -515,7 +514,7 @@ fn shared_by_all(
     request: &ClientRequest<'_>,
     now: OffsetDateTime,
 ) -> Result<Issued, Failure> {
-    shared.refuse_stranger(request.address)?;
+    refuse_stranger(&shared.certificate, request.address)?;
     let serial = serial(env)?;
     let leaf = issue::client_of(request, &shared.authority()?, serial, now)?;
     let issuer = ClientIssuer::Shared(shared.serial);
