@@ -137,6 +137,19 @@ const CASES: &[Case] = &[
     ("belongs to no certificate", |site| {
         fs::copy(alice(site).join("default.p12-password"), alice(site).join("phone.p12-password")).map(drop).unwrap();
     }),
+    ("was revoked, and is recorded as live", |site| {
+        assert_eq!(postseal(site, ["user", "revoke", "alice@example.com"]).exit_code, 0);
+        behind(site, "UPDATE certificate SET status = 'live', revoked_at = NULL, reason = NULL WHERE kind = 'client'");
+        assert_eq!(postseal(site, ["render"]).exit_code, 0);
+    }),
+    ("was issued, and is recorded no more", |site| behind(site, "DELETE FROM certificate WHERE kind = 'client'")),
+    ("is not this site's CA", |site| {
+        let handed = site.join("handout/alice@example.com/default/site-ca.pem");
+        let server = fs::read_dir(site.join("out/mail.example.com/root/etc/mail/postseal/tls")).unwrap();
+        let other =
+            server.map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some_and(|end| end == "pem"));
+        fs::copy(other.unwrap(), handed).map(drop).unwrap();
+    }),
     ("settings", |site| fs::write(site.join("postseal.toml"), "[[domain]]\nnmae = 1\n").unwrap()),
 ];
 
