@@ -388,7 +388,7 @@ mod tests {
                 assert_eq!(serials, [serial(0x40), serial(0x7f)]);
                 assert_eq!(seen.entries[1].why, Why::Revoked(Reason::KeyCompromise));
                 assert_eq!(seen.authority_key_id, ca.facts().subject_key_id);
-                assert_eq!(crl.next_update - crl.this_update, LIFETIME);
+                assert_eq!(crl.next_update - crl.this_update, BACKDATED + LIFETIME);
             }
         }
     }
