@@ -151,9 +151,7 @@ class Command:
     def on(self, site: Path) -> list[str]:
         beside = {"ROOT": "root", "LIST": "users.csv", "ARCHIVE": "users.tar"}
         words = [str(site.parent / beside[word]) if word in beside else word for word in self.arguments.split()]
-        return [*words, "--site", str(site)]
-        arguments = self.arguments.replace("ROOT", str(site.parent / "root")).replace("AROUND", str(site.parent))
-        return [*arguments.split(), "--site", str(site)]
+        return [*(word.replace("AROUND", str(site.parent)) for word in words), "--site", str(site)]
 
     @property
     def makes_a_site(self) -> bool:
@@ -342,7 +340,6 @@ def assert_done(command: Command, site: Path) -> None:
     assert records.accounts.keys() == expected
     phones = [whose for *_, status, _, whose in records.certificates.values() if whose == "phone" and status == "live"]
     assert len(phones) == (command.name in ("user-add-device", "user-import"))
-    assert len(phones) == (command.name == "user-add-device")
     assert all(status != "held" for *_, status, _, _ in records.certificates.values())
     if command.name == "user-handout-done":
         assert not list((site / "handout").glob("bob*")) and not list((site / "state/passwords").glob("bob*/*"))
@@ -398,10 +395,9 @@ def in_own_mounts(script: str, *arguments: str) -> Done:
 @pytest.mark.parametrize("room", [0, 1, 3, 8, 16, 31, 60, 99] if FULL else [0, 31])
 def test_the_disk_is_really_full(command: Command, room: int, base: Path, prepared: Path) -> None:
     site = fresh(prepared, "full")
-    arguments = " ".join(command.on(Path("/mnt/site"))[:-2])
-    arguments = arguments.replace("/mnt/users.csv", str(site.parent / "users.csv"))
     around = "/mnt" if command.name == "backup" else str(site.parent)
     arguments = command.arguments.replace("ROOT", "/mnt/root").replace("AROUND", around)
+    arguments = arguments.replace("LIST", str(site.parent / "users.csv")).replace("ARCHIVE", "/mnt/users.tar")
     stopped = in_own_mounts(FULL_DISK, str(site), str(room * 4096), str(PROGRAM), arguments)
     assert stopped.code in ((1, 3) if command.in_parts else (3,)) + command.fine, stopped
     assert stopped.code in command.fine or stopped.says_how, stopped
@@ -428,8 +424,23 @@ def test_on_a_read_only_disk_a_writer_says_so(writer: Command, base: Path, memor
         )
 
 
-@pytest.mark.parametrize("reader", ["user list", "status", "tick --dry-run", "diff", "dns", "dkim list", "ca show"])
-@pytest.mark.parametrize("reader", ["user list", "diff", "dns", "dkim list", "ca show", "fsck", "export --index", "user handout alice@example.com"])
+READERS = [
+    "user list",
+    "user show alice@example.com",
+    "user handout alice@example.com",
+    "status",
+    "tick --dry-run",
+    "diff",
+    "dns",
+    "dkim list",
+    "ca show",
+    "server list",
+    "fsck",
+    "export --index",
+]
+
+
+@pytest.mark.parametrize("reader", READERS)
 def test_on_a_read_only_disk_readers_work(reader: str, base: Path) -> None:
     read = in_own_mounts(READ_ONLY, str(base), str(PROGRAM), f"{reader} --site {base}")
     assert read.code == 0 and read.out, read
