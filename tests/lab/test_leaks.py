@@ -87,7 +87,7 @@ def trust(site: Path, word: str) -> None:
 BELONGS = {
     "CA passphrase": "state/ca.passphrase",
     "age identity": "(nowhere here)",
-    "backup passphrase": r"state/passwords/carol@example.com/password",
+    "backup passphrase": r"state/passwords/(carol|emil)@example.com/password",
     "key of ": "(nowhere readable)",
     "CA key": "(nowhere readable)",
     "DKIM seed ": r"state/keys/\w+\.key|out/[^/]+/root/var/lib/rspamd/.*",
