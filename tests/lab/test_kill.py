@@ -40,9 +40,9 @@ from lab.site import DOMAIN, PROGRAM, Site
 FULL = os.environ.get("POSTSEAL_FULL") == "yes"
 # Of how many points one is taken, and the first one: primes, so that a loop in the program does not hide from the sample.
 FAULTS = {
-    "signal=KILL": (1, 0) if FULL else (23, 5),
-    "error=ENOSPC": (3, 0) if FULL else (71, 11),
-    "error=EROFS": (3, 1) if FULL else (71, 31),
+    "signal=KILL": (1, 0) if FULL else (37, 5),
+    "error=ENOSPC": (3, 0) if FULL else (113, 11),
+    "error=EROFS": (3, 1) if FULL else (113, 31),
 }
 
 
