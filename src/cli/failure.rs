@@ -154,7 +154,7 @@ fn io_mend(kind: ErrorKind) -> &'static str {
         ErrorKind::InvalidInput => "a path cannot hold a NUL octet",
         ErrorKind::IsADirectory => "name a file, not a directory",
         ErrorKind::NotADirectory => "a part of this path is a file, where a directory should be",
-        ErrorKind::NotFound => "make the directory that is missing, or name another place with --site",
+        ErrorKind::NotFound => "make the directory that is missing, or name another place",
         ErrorKind::PermissionDenied => "run this as the user who owns the site, or at a place where you may write",
         ErrorKind::QuotaExceeded | ErrorKind::StorageFull => "free some space, and run the command again",
         ErrorKind::ReadOnlyFilesystem => "mount it for writing, or name another place with --site",

@@ -110,13 +110,10 @@ pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> R
     let wanted = follow(&store).map_err(|failure| failure.after(&done))?;
     let mut report = report(env, &wanted, &store, args, &chosen, password.is_some())?.warn(&wanted.warnings);
     if args.now {
-        let proved = shut_now(env, args, &wanted, &mut store, &chosen).map_err(|failure| failure.after(&done))?;
-        report.text.push_str(&proved.text);
-        if let Some(json) = report.json.as_object_mut() {
-            json.insert("now".to_owned(), proved.json);
-        }
-        report = report.warn(&proved.warnings);
-        report.exit_code = proved.exit_code;
+        report = match shut_now(env, args, &wanted, &mut store) {
+            Ok(shut) => shut.told(report),
+            Err(failure) => not_shut(report, &failure, &wanted),
+        };
     } else {
         if password.is_some() {
             let kick = format!("doveadm kick {}", shell_word(address.as_str()));
@@ -143,7 +140,16 @@ fn refuse_now(env: &dyn Env, site: Option<&Utf8Path>) -> Result<(), Failure> {
     }
     host::refuse_site_of_others(env, site)?;
     // Broken settings would be found after the revocation, which then would be open for as long as it takes to mend them.
-    Wanted::read(&session::directory(site)).map(drop)
+    Wanted::read(&session::directory(site)).map(drop).map_err(|failure| match failure {
+        Failure::Input(mut findings) => {
+            let note = "nothing is revoked yet; leave out --now to revoke at once, whatever the settings say";
+            if let Some(last) = findings.last_mut() {
+                last.notes.push(note.to_owned());
+            }
+            Failure::Input(findings)
+        }
+        other => other,
+    })
 }
 
 /// Returns the certificates that are to be revoked: also those that a newer one took the place of, for they are admitted still.
@@ -283,15 +289,38 @@ struct Shut {
     exit_code: u8,
 }
 
+impl Shut {
+    /// Adds to the report of the revocation what became of it on this host.
+    fn told(self, mut report: Report) -> Report {
+        report.text.push_str(&self.text);
+        if let Some(json) = report.json.as_object_mut() {
+            json.insert("now".to_owned(), self.json);
+        }
+        report.exit_code = self.exit_code;
+        report.warn(&self.warnings)
+    }
+}
+
+/// Says that the door is open still, and what shuts it. The report is shown all the same: it tells where a new password lies.
+fn not_shut(mut report: Report, failure: &Failure, wanted: &Wanted) -> Report {
+    report.warnings.extend_from_slice(failure.diagnostics());
+    let restarts: Vec<&str> = wanted.site.hosts.iter().map(|host| host.platform.layout().restart_smtpd).collect();
+    let message =
+        "the revocation is recorded, but the door was not proved shut: OpenSMTPD may still admit the certificates";
+    let restart = restarts.first().copied().unwrap_or_default();
+    let help =
+        format!("mend what is named above, and run the same command again; by hand: postseal apply, then {restart}");
+    report.warnings.push(Diagnostic::error("door-unclear", message, help));
+    report.exit_code = NOT_SHUT;
+    report
+}
+
+/// The exit code of a revocation that counts without its proof: a part of the work could not be done.
+const NOT_SHUT: u8 = 3;
+
 /// Installs what is rendered, restarts OpenSMTPD, ends sessions, and asks every listener what it thinks of the revoked
 /// certificates.
-fn shut_now(
-    env: &dyn Env,
-    args: &Revoke,
-    wanted: &Wanted,
-    store: &mut Writer,
-    chosen: &[&ClientCertificate],
-) -> Result<Shut, Failure> {
+fn shut_now(env: &dyn Env, args: &Revoke, wanted: &Wanted, store: &mut Writer) -> Result<Shut, Failure> {
     let install = Install { root: "/".into(), host: args.host.clone(), adopt: Vec::new(), keep: Vec::new() };
     let here = host::the_host(&wanted.site, args.host.as_ref())?;
     let installed = host::install(env, wanted, store, &install)?;
@@ -314,7 +343,7 @@ fn shut_now(
         Ok(finished) => text.push_str(&format!("no session was ended: {}\n", visible(finished.errors.trim()))),
         Err(_) => {}
     }
-    let (proofs, findings) = prove(env, here, store, chosen)?;
+    let (proofs, findings) = prove(env, args, here, store)?;
     for proof in &proofs {
         text.push_str(&format!("{proof}\n"));
     }
@@ -347,14 +376,9 @@ fn tell(env: &dyn Env, order: &str) -> Result<(), Failure> {
 const ATTEMPTS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Asks each listener of submission what it thinks of the revoked certificates, and of one that is live: a server that is down, or
-/// refuses everybody, would prove nothing.
-fn prove(
-    env: &dyn Env,
-    here: &Host,
-    store: &Writer,
-    chosen: &[&ClientCertificate],
-) -> Result<(Vec<String>, Vec<Diagnostic>), Failure> {
+/// Asks each listener of submission what it thinks of whatever was revoked of the user or the device, by this run or one before
+/// that came to no proof, and of one that is live: a server that is down, or refuses everybody, would prove nothing.
+fn prove(env: &dyn Env, args: &Revoke, here: &Host, store: &Writer) -> Result<(Vec<String>, Vec<Diagnostic>), Failure> {
     let (mut proofs, mut findings) = (Vec::new(), Vec::new());
     let mut patience = ATTEMPTS;
     let inventory = store.inventory()?;
@@ -362,11 +386,18 @@ fn prove(
         .client_certificates
         .iter()
         .find(|certificate| certificate.is_live() && certificate.not_after > env.now());
+    let is_gone = |one: &&ClientCertificate| {
+        one.address == args.address
+            && args.device.as_ref().is_none_or(|device| one.device == *device)
+            && one.status == CertificateStatus::Revoked
+            && one.not_after > env.now()
+    };
+    let gone: Vec<&ClientCertificate> = inventory.client_certificates.iter().filter(is_gone).collect();
     let addresses: BTreeSet<IpAddr> = here.listen.iter().map(|address| local(*address)).collect();
     for (address, port) in addresses.into_iter().flat_map(|address| [(address, 465), (address, 587)]) {
         let listener = Listener { address, port, name: &here.name };
         let place = std::net::SocketAddr::new(address, port);
-        let asked = live.map(|live| (live, false)).into_iter().chain(chosen.iter().map(|gone| (*gone, true)));
+        let asked = live.map(|live| (live, false)).into_iter().chain(gone.iter().map(|gone| (*gone, true)));
         for (certificate, is_revoked) in asked {
             let whose = format!("the certificate of {} for `{}`", certificate.address, certificate.device);
             match (ask(env, &listener, store, &certificate.serial, &mut patience)?, is_revoked) {

@@ -105,8 +105,27 @@ def test_a_server_that_does_not_start_again_is_no_proof(office: Office) -> None:
 def test_a_restart_that_fails_is_told_with_what_is_left_to_do(office: Office) -> None:
     office.lab.mx.write("/usr/local/sbin/systemctl", "#!/bin/sh\necho no such unit >&2\nexit 5\n", mode=0o755)
     said = office.revoke("bob@example.com", "--device", "phone", "--now")
-    assert (said.code, said.codes) == (3, ["daemon-order", "not-rendered"])
+    assert (said.code, said.codes) == (3, ["daemon-order", "door-unclear"])
     assert "no such unit" in said.errors and "systemctl restart opensmtpd" in said.errors
+    assert "revoked the certificate of bob@example.com for `phone`" in said.out
+
+
+def test_who_repeats_what_came_to_no_proof_gets_the_proof(office: Office) -> None:
+    office.lab.mx.write("/usr/local/sbin/systemctl", "#!/bin/sh\nexit 5\n", mode=0o755)
+    assert office.revoke("bob@example.com", "--device", "phone", "--now").code == 3
+    office.lab.mx.write("/usr/local/sbin/systemctl", "#!/bin/sh\nexit 0\n", mode=0o755)
+    assert office.revoke("bob@example.com", "--device", "phone", "--now").codes[:1] == ["door-open"]
+    office.lab.mx.write("/usr/local/sbin/systemctl", SYSTEMCTL, mode=0o755)
+    said = office.revoke("bob@example.com", "--device", "phone", "--now")
+    assert said.code == 0, said
+    assert "127.0.0.1:465 refuses the certificate of bob@example.com for `phone` (UnknownCA)" in said.out
+
+
+def test_broken_settings_say_that_nothing_is_revoked_yet(office: Office) -> None:
+    office.lab.mx.path(f"{SITE}/postseal.toml").write_text("no toml")
+    said = office.revoke("bob@example.com", "--device", "phone", "--now")
+    assert said.code == 2 and "leave out --now to revoke at once" in said.errors
+    assert office.revoke("bob@example.com", "--device", "phone").code == 3
 
 
 def test_a_lost_device_knows_neither_certificate_nor_password_any_more(office: Office) -> None:
