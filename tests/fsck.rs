@@ -150,7 +150,7 @@ const CASES: &[Case] = &[
             server.map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some_and(|end| end == "pem"));
         fs::copy(other.unwrap(), handed).map(drop).unwrap();
     }),
-    ("settings", |site| fs::write(site.join("postseal.toml"), "[[domain]]\nnmae = 1\n").unwrap()),
+    ("postseal.toml:2:1: ", |site| fs::write(site.join("postseal.toml"), "[[domain]]\nnmae = 1\n").unwrap()),
 ];
 
 fn fsck(site: &Path) -> Answer {

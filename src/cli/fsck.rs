@@ -35,7 +35,11 @@ fn drawn_files(store: &Store, checked: &mut Checked) {
         Err(_) if checked.findings.iter().any(|finding| finding.weight == Weight::Ledger) => {}
         Err(failure) => {
             for diagnostic in failure.diagnostics() {
-                checked.add(diagnostic.help.clone(), diagnostic.message.clone());
+                let place = diagnostic.place.as_ref().map_or_else(String::new, |place| {
+                    let (line, column) = place.line_column();
+                    format!("{}:{line}:{column}: ", place.source.path)
+                });
+                checked.add(diagnostic.help.clone(), format!("{place}{}", diagnostic.message));
             }
         }
     }

@@ -20,8 +20,7 @@ use crate::inventory::{Crl, Inventory, Reason};
 use crate::names::{Digest, HostName, MailAddress, Serial, hex, shell_word};
 use crate::password;
 use crate::pki::Certificate;
-use crate::pki::audit::{self, Revocations};
-use crate::pki::crl::Why;
+use crate::pki::crl::{Seen, Why};
 use crate::secret::Secret;
 use crate::site::{Accounts, Site};
 use crate::store::backup::{self, Opener, Packed};
@@ -184,7 +183,7 @@ struct Outcome {
     /// How many certificates the host's CRLs name of which the backup knows nothing.
     unknown_revoked: usize,
     /// The host's own CRLs, which are newer: the issuing CA, what they say, and their PEM.
-    crls: Vec<(Serial, Revocations, String)>,
+    crls: Vec<(Serial, Seen, String)>,
     /// Accounts whose password the host knows better.
     taken: BTreeMap<MailAddress, Secret>,
     /// Accounts that the host does not admit any more.
@@ -210,9 +209,9 @@ fn judge(store: &Writer, site: &Site, present: Option<&Present>) -> Result<Outco
             let twin = twins.get(serial);
             present.is_some_and(|present| twin.is_some_and(|twin| present.twins.contains(twin)))
         };
-        let hex = serial.to_string();
         let of_issuer = outcome.crls.iter().filter(|(issuer, ..)| certificate.issuer == Some(*issuer));
-        let why = of_issuer.flat_map(|(_, crl, _)| &crl.serials).find(|(one, _)| *one == hex).map(|(_, why)| *why);
+        let why =
+            of_issuer.flat_map(|(_, crl, _)| &crl.entries).find(|entry| entry.serial == serial).map(|entry| entry.why);
         let stays = match &certificate.issuer {
             None => listed(&serial),
             // The issuing CA for all admits whom it does not revoke: without its newest CRL that is not known.
@@ -226,9 +225,9 @@ fn judge(store: &Writer, site: &Site, present: Option<&Present>) -> Result<Outco
             outcome.held.push((serial, format!("{} ({})", certificate.address, certificate.device)));
         }
     }
-    let known: BTreeSet<String> = inventory.client_certificates.iter().map(|one| one.serial.to_string()).collect();
-    let named = outcome.crls.iter().flat_map(|(_, crl, _)| &crl.serials);
-    outcome.unknown_revoked = named.filter(|(serial, _)| !known.contains(serial)).count();
+    let known: BTreeSet<Serial> = inventory.client_certificates.iter().map(|one| one.serial).collect();
+    let named = outcome.crls.iter().flat_map(|(_, crl, _)| &crl.entries);
+    outcome.unknown_revoked = named.filter(|entry| !known.contains(&entry.serial)).count();
     if let (Accounts::Managed, Some(present)) = (&site.accounts, present) {
         accounts(store, &inventory, present, &mut outcome)?;
     }
@@ -272,7 +271,7 @@ fn issuing_cas(
         let crls = present.and_then(|present| present.crls.as_deref()).unwrap_or_default();
         let found = crls.split_inclusive("-----END X509 CRL-----\n");
         let read = found
-            .filter_map(|pem| audit::read_crl(pem, &twin).map(|crl| (ca.serial, crl, pem.trim_start().to_owned())));
+            .filter_map(|pem| Seen::signed_by(pem, &twin).map(|crl| (ca.serial, crl, pem.trim_start().to_owned())));
         let before = outcome.crls.len();
         outcome.crls.extend(read);
         if outcome.crls.len() == before {
@@ -348,11 +347,8 @@ fn record(
 }
 
 /// Returns what to record of a CRL of the host's, if it is newer than the backup's.
-fn newer(crl: &Revocations, known: Option<&u32>) -> Option<Crl> {
-    let number = crl.number.filter(|number| known.is_none_or(|known| number > known))?;
-    let time = |seconds| OffsetDateTime::from_unix_timestamp(seconds).ok();
-    let (this_update, next_update) = (time(crl.this_update)?, time(crl.next_update)?);
-    Some(Crl { number, this_update, next_update })
+fn newer(crl: &Seen, known: Option<&u32>) -> Option<Crl> {
+    crl.recorded().filter(|crl| known.is_none_or(|known| crl.number > *known))
 }
 
 /// How many of those who are held are named; `user list` names all.

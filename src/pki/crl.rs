@@ -41,7 +41,7 @@ pub enum Why {
 
 impl Why {
     /// Reads a reason code (RFC 5280 §5.3.1); of one that postseal does not use, that it says something is kept.
-    pub(super) fn of_code(code: ReasonCode) -> Self {
+    fn of_code(code: ReasonCode) -> Self {
         match code {
             ReasonCode::CertificateHold => Self::Held,
             ReasonCode::KeyCompromise => Self::Revoked(Reason::KeyCompromise),
@@ -209,6 +209,14 @@ fn read_entry(revoked: &RevokedCertificate<'_>) -> Result<Entry, PkiError> {
     })
 }
 
+fn first_crl(text: &str) -> Result<Vec<u8>, PkiError> {
+    let crl = pem_items(text.as_bytes())?.into_iter().find_map(|item| match item {
+        PemItem::Crl(der) => Some(der),
+        _ => None,
+    });
+    crl.ok_or_else(|| PkiError::Certificate("the PEM text has no CRL".to_owned()))
+}
+
 /// What a CRL says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -218,6 +226,8 @@ pub struct Seen {
     pub authority_key_id: Option<Vec<u8>>,
     /// Its number, if that is one of postseal's.
     pub number: Option<u32>,
+    /// When it was made.
+    pub this_update: Option<OffsetDateTime>,
     /// When those who heed it refuse everybody.
     pub next_update: Option<OffsetDateTime>,
     /// What is on it, in its order.
@@ -225,16 +235,27 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Returns what the ledger records of it; none if it lacks a number or an end.
+    pub fn recorded(&self) -> Option<Crl> {
+        Some(Crl { number: self.number?, this_update: self.this_update?, next_update: self.next_update? })
+    }
+
+    /// Reads the first CRL of a PEM text, if the key of an issuing CA signed it, whose certificate or twin is given.
+    pub fn signed_by(text: &str, issuer: &Certificate) -> Option<Self> {
+        let der = first_crl(text).ok()?;
+        let seen = Self::read(&der).ok()?;
+        let (_, crl) = x509_parser::parse_x509_crl(&der).ok()?;
+        let (_, by) = x509_parser::parse_x509_certificate(issuer.der()).ok()?;
+        let is_of = seen.issuer_raw == issuer.facts().subject_raw && crl.verify_signature(by.public_key()).is_ok();
+        is_of.then_some(seen)
+    }
+
     /// Reads the first CRL of a PEM text.
     ///
     /// # Errors
     /// [`PkiError::Key`] if the text is no PEM, [`PkiError::Certificate`] if it has no CRL that can be read.
     pub fn from_pem(text: &str) -> Result<Self, PkiError> {
-        let crl = pem_items(text.as_bytes())?.into_iter().find_map(|item| match item {
-            PemItem::Crl(der) => Some(der),
-            _ => None,
-        });
-        Self::read(&crl.ok_or_else(|| PkiError::Certificate("the PEM text has no CRL".to_owned()))?)
+        Self::read(&first_crl(text)?)
     }
 
     fn read(der: &[u8]) -> Result<Self, PkiError> {
@@ -248,6 +269,7 @@ impl Seen {
             issuer_raw: parsed.issuer().as_raw().to_vec(),
             authority_key_id: key_id,
             number: parsed.crl_number().and_then(|number| u32::try_from(number).ok()),
+            this_update: Some(parsed.last_update().to_datetime()),
             next_update: parsed.next_update().map(|time| time.to_datetime()),
             entries: entries?,
         })

@@ -5,12 +5,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::inventory::CertificateStatus;
+use crate::inventory::{CertificateStatus, Crl};
 use crate::keys::{self, PrivateKey};
 use crate::names::{DeviceName, Digest, MailAddress, Serial, shown};
 use crate::password;
 use crate::pki::Certificate;
-use crate::pki::audit;
+use crate::pki::{audit, crl};
 use crate::secret::Secret;
 use crate::store::files::{self, ItemKind, StoreError};
 use crate::store::keys::{DEVICE_PASSWORD, KEY, Passphrase, SITE_CA, is_bundle, own_names};
@@ -398,12 +398,13 @@ impl Checks<'_> {
             .shared
             .get(&row.issuer)
             .or_else(|| seen.own.get(&row.issuer))
-            .and_then(|twin| audit::read_crl(&row.pem, twin));
+            .and_then(|twin| crl::Seen::signed_by(&row.pem, twin));
         let Some(crl) = read else {
             return self.wrong(BACKUP, format!("{name} cannot be read, or another signed it"));
         };
-        let recorded = (u32::try_from(row.number).ok(), row.this_update, row.next_update);
-        if (crl.number, crl.this_update, crl.next_update) != recorded {
+        let seconds =
+            |one: Crl| (i64::from(one.number), one.this_update.unix_timestamp(), one.next_update.unix_timestamp());
+        if crl.recorded().map(seconds) != Some((row.number, row.this_update, row.next_update)) {
             self.wrong(BACKUP, format!("{name} has another number or other dates than recorded"));
         }
     }
