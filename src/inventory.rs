@@ -18,7 +18,8 @@ pub struct Inventory {
     pub next_keys: Vec<NextKey>,
     /// Issuing CAs for all clients, the oldest first; when read from the lock, the live ones, without successor and CRL.
     pub issuing_cas: Vec<IssuingCa>,
-    /// DKIM keys that still matter to DNS or Rspamd, sorted by domain, algorithm, selector.
+    /// DKIM keys that are not destroyed, sorted by domain, algorithm, selector; when read from the lock, their
+    /// [`DkimKey::public_part`].
     pub dkim_keys: Vec<DkimKey>,
     /// Accounts, sorted by address; empty when read from the lock.
     pub users: Vec<User>,
@@ -42,9 +43,16 @@ impl Inventory {
             site_ca: self.site_ca.clone(),
             server_certificates: self.server_certificates.clone(),
             issuing_cas: self.live_issuing_cas().map(IssuingCa::public_part).collect(),
-            dkim_keys: self.dkim_keys.clone(),
+            dkim_keys: self.dkim_keys.iter().map(DkimKey::public_part).collect(),
             ..Self::default()
         }
+    }
+
+    /// Returns the DKIM keys of a domain.
+    pub fn dkim_keys_of(&self, domain: &DomainName) -> &[DkimKey] {
+        let from = self.dkim_keys.partition_point(|key| key.domain < *domain);
+        let behind = self.dkim_keys.partition_point(|key| key.domain <= *domain);
+        self.dkim_keys.get(from..behind).unwrap_or_default()
     }
 
     /// Returns the issuing CAs for all clients whose twins daemons trust.
@@ -107,21 +115,37 @@ impl DkimAlgorithm {
     }
 }
 
-/// Where a DKIM key stands in its life.
+/// Where a DKIM key stands in its life; it never goes back. [`crate::dkim::rotation`] moves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DkimState {
+    /// Its record is to be published, and no authoritative server was seen to have it.
+    Generated,
+    /// An authoritative server has its record, or an administrator says so.
+    Published,
     /// Signs.
     Active,
+    /// Signs no more; mail that it signed may still be on its way, so its record stays.
+    Retiring,
+    /// Its record says that it is revoked: an empty `p=` (RFC 6376 §3.6.1).
+    Revoked,
+    /// Its record and its private half are gone; the selector stays used.
+    Destroyed,
 }
 
 impl DkimState {
-    /// Every state.
-    pub const ALL: [Self; 1] = [Self::Active];
+    /// Every state, in the order of life.
+    pub const ALL: [Self; 6] =
+        [Self::Generated, Self::Published, Self::Active, Self::Retiring, Self::Revoked, Self::Destroyed];
 
     /// Returns the state's name.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Generated => "generated",
+            Self::Published => "published",
             Self::Active => "active",
+            Self::Retiring => "retiring",
+            Self::Revoked => "revoked",
+            Self::Destroyed => "destroyed",
         }
     }
 }
@@ -137,12 +161,74 @@ pub struct DkimKey {
     pub selector: Selector,
     /// Where it stands.
     pub state: DkimState,
+    /// When it was made, or came from elsewhere.
+    pub made: OffsetDateTime,
     /// Since when it stands there.
     pub since: OffsetDateTime,
+    /// Whether it waits for an emergency, and not for its turn.
+    pub standby: bool,
+    /// Since when every authoritative server has the record that the state asks for; none as long as that is not known.
+    pub seen: Option<OffsetDateTime>,
+    /// Whether [`Self::seen`] is an administrator's word, so that no server needs to be asked.
+    pub confirmed: bool,
+    /// How long others may keep its record, in seconds, as the servers say.
+    pub ttl: Option<u32>,
+    /// How long others may remember that there is no such record, in seconds (RFC 2308 §5).
+    pub negative_ttl: Option<u32>,
+    /// Since when no host signs with it any more.
+    pub unused: Option<OffsetDateTime>,
     /// The `p=` tag: base64 of the SubjectPublicKeyInfo (RSA) or of the 32 raw octets (Ed25519).
     pub public: String,
     /// The private key's file below `state/keys`.
     pub key: Digest,
+}
+
+impl DkimKey {
+    /// Makes a key that nothing became of yet; `key` names the private half's file below `state/keys`.
+    pub fn new(
+        (domain, algorithm): (DomainName, DkimAlgorithm),
+        selector: Selector,
+        (public, key): (String, Digest),
+        made: OffsetDateTime,
+    ) -> Self {
+        Self {
+            domain,
+            algorithm,
+            selector,
+            state: DkimState::Generated,
+            made,
+            since: made,
+            standby: false,
+            seen: None,
+            confirmed: false,
+            ttl: None,
+            negative_ttl: None,
+            unused: None,
+            public,
+            key,
+        }
+    }
+
+    /// Tells whether it signs, and nobody knows whether receivers can verify that.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.state == DkimState::Active && self.seen.is_none()
+    }
+
+    /// Returns what rendering depends on: what was seen of name servers changes no file.
+    #[must_use]
+    pub fn public_part(&self) -> Self {
+        let (state, since) = match self.state {
+            DkimState::Generated | DkimState::Published => (DkimState::Published, self.made),
+            state => (state, self.since),
+        };
+        let made = Self::new(
+            (self.domain.clone(), self.algorithm),
+            self.selector.clone(),
+            (self.public.clone(), self.key),
+            since,
+        );
+        Self { state, ..made }
+    }
 }
 
 /// An account.

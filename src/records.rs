@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::dkim;
 use crate::dns::{Record, RecordData, Zone};
-use crate::inventory::Inventory;
+use crate::inventory::{DkimState, Inventory};
 use crate::names::{DomainName, HostName, MailAddress};
 use crate::site::{Domain, Host, Site, SpfPolicy};
 
@@ -76,9 +76,14 @@ fn mailto(address: &MailAddress) -> String {
 }
 
 fn dkim_keys(inventory: &Inventory, domain: &DomainName) -> impl Iterator<Item = Record> {
-    inventory.dkim_keys.iter().filter(move |key| key.domain == *domain).map(|key| {
+    inventory.dkim_keys_of(domain).iter().map(|key| {
         let data = RecordData::Txt(dkim::record_text(key));
-        let reason = "Receivers verify the domain's signatures with this key.";
+        let reason = match key.state {
+            DkimState::Generated | DkimState::Published => "This key will sign; receivers must know it before it does.",
+            DkimState::Active => "Receivers verify the domain's signatures with this key.",
+            DkimState::Retiring => "This key signs no more, but mail that it signed may still be on its way.",
+            DkimState::Revoked | DkimState::Destroyed => "This key is revoked: what it signed is worth nothing.",
+        };
         record(&dkim::record_name(&key.selector, &key.domain), data, reason, "RFC 6376 §3.6.1")
     })
 }

@@ -145,14 +145,10 @@ fn assert_told(findings: &[Diagnostic], of: &str) {
 fn inventory(site: &Site) -> Inventory {
     let now = datetime!(2026-11-24 0:00 UTC);
     let (key, serial) = (Digest::of(b"key"), Serial::from_random([7; 16]));
-    let key_of = |domain: &postseal::site::Domain, algorithm: &postseal::inventory::DkimAlgorithm| DkimKey {
-        domain: domain.name.clone(),
-        algorithm: *algorithm,
-        selector: format!("202611{}", algorithm.as_str()).parse().unwrap(),
-        state: DkimState::Active,
-        since: now,
-        public: "A".repeat(392),
-        key,
+    let key_of = |domain: &postseal::site::Domain, algorithm: &postseal::inventory::DkimAlgorithm| {
+        let selector = format!("202611{}", algorithm.as_str()).parse().unwrap();
+        let made = DkimKey::new((domain.name.clone(), *algorithm), selector, ("A".repeat(392), key), now);
+        DkimKey { state: DkimState::Active, ..made }
     };
     let certificates = site.hosts.iter().map(|host| ServerCertificate {
         host: host.name.clone(),

@@ -72,14 +72,10 @@ fn inventory() -> Inventory {
         key: Digest::of(host.as_bytes()),
         not_after: now,
     };
-    let key = |domain: &str, algorithm, selector: &str| DkimKey {
-        domain: domain.parse().unwrap(),
-        algorithm,
-        selector: selector.parse().unwrap(),
-        state: DkimState::Active,
-        since: now,
-        public: "A".repeat(392),
-        key: Digest::of(selector.as_bytes()),
+    let key = |domain: &str, algorithm, selector: &str| {
+        let public = ("A".repeat(392), Digest::of(selector.as_bytes()));
+        let made = DkimKey::new((domain.parse().unwrap(), algorithm), selector.parse().unwrap(), public, now);
+        DkimKey { state: DkimState::Active, ..made }
     };
     let domains = ["example.com", "example.org"];
     Inventory {

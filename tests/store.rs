@@ -437,15 +437,8 @@ fn with_alice(site: &SiteDir) -> (Writer, Vec<Utf8PathBuf>) {
         device: laptop(),
         issuer: ClientIssuer::Own { issuing: "issuing".into(), twin: "twin".into(), crl: None },
     };
-    let key = DkimKey {
-        domain: "example.com".parse().unwrap(),
-        algorithm: DkimAlgorithm::Rsa,
-        selector: "202609r".parse().unwrap(),
-        state: DkimState::Active,
-        since: NOW,
-        public: "MIIB".into(),
-        key,
-    };
+    let what = ("example.com".parse().unwrap(), DkimAlgorithm::Rsa);
+    let key = DkimKey::new(what, "202609r".parse().unwrap(), ("MIIB".into(), key), NOW);
     writer
         .transact(|tx| {
             tx.add_dkim_key(&key)?;

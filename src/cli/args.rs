@@ -74,7 +74,7 @@ pub(super) enum Command {
     Server(ServerCommand),
     /// DKIM keys
     #[command(subcommand)]
-    Dkim(DkimCommand),
+    Dkim(super::dkim::DkimCommand),
     /// Show the DNS records to publish
     Dns(Dns),
     /// Render every file into out/
@@ -326,13 +326,6 @@ pub(super) enum CaCommand {
         #[arg(long)]
         pem: bool,
     },
-}
-
-/// `dkim ...`
-#[derive(Debug, Subcommand)]
-pub(super) enum DkimCommand {
-    /// Show which key signs for which domain
-    List,
 }
 
 /// `dns`

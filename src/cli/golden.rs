@@ -3,10 +3,10 @@
 use camino::Utf8Path;
 use serde_json::json;
 
+use crate::cli::dkim::make_missing as make_missing_dkim_keys;
 use crate::cli::failure::{DIFFERS, Failure};
 use crate::cli::github::{self, Annotation};
 use crate::cli::issuing::still_admitted;
-use crate::cli::make;
 use crate::cli::report::Report;
 use crate::cli::session::{self, RENDERED, Wanted, refuse_secrets};
 use crate::env::Env;
@@ -19,7 +19,7 @@ use crate::store::{SiteDir, Store, StoreError, TreeItem};
 /// `render`
 pub(super) fn render(env: &dyn Env, site: Option<&Utf8Path>) -> Result<Report, Failure> {
     let (wanted, mut store) = session::write(env, site)?;
-    let made = make::missing_dkim_keys(env, &wanted.site, &mut store)?;
+    let made = make_missing_dkim_keys(env, &wanted.site, &mut store)?;
     let changed = session::refresh(&wanted, &store).map_err(|failure| after_keys(failure, &made))?;
     // What a renewal of the CA that was killed did not come to.
     if let Some(ca) = store.inventory()?.site_ca {
@@ -223,7 +223,7 @@ pub(super) fn bless(env: &dyn Env, site: Option<&Utf8Path>, force: bool) -> Resu
     let wanted = Wanted::read(&directory)?;
     let made = match &mut store {
         // A domain that is blessed without its keys would differ with the next render.
-        Some(store) => make::missing_dkim_keys(env, &wanted.site, store)?,
+        Some(store) => make_missing_dkim_keys(env, &wanted.site, store)?,
         None => Vec::new(),
     };
     let store = store.as_ref();

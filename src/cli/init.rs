@@ -7,6 +7,7 @@ use camino::Utf8Path;
 use serde_json::json;
 
 use crate::cli::args::{External, Init};
+use crate::cli::dkim::make_missing as make_missing_dkim_keys;
 use crate::cli::failure::Failure;
 use crate::cli::make::{self, ClientKey, ClientOrder, ServerKey, ServerOrder, SiteCa};
 use crate::cli::report::{Report, columns};
@@ -116,7 +117,7 @@ fn make_all(
         let order = ServerOrder { host: &host.name, days: None, key: ServerKey::Next };
         server_until.push((host.name.clone(), day(make::server_certificate(env, &ca, &order, store)?.not_after)));
     }
-    let dkim = make::missing_dkim_keys(env, &wanted.site, store)?;
+    let dkim = make_missing_dkim_keys(env, &wanted.site, store)?;
     let user = args.user.as_ref().map(|address| first_user(env, &wanted.site, &ca, address, store)).transpose()?;
     Ok(Made { ca_until: day(ca.certificate.facts().not_after), server_until, dkim, user, kept_passphrase })
 }

@@ -1,22 +1,18 @@
-//! Makes what a site needs: CA, server certificates, DKIM keys, client certificates with their handout.
+//! Makes what a site needs: CA, server certificates, client certificates with their handout.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use camino::Utf8Path;
 use time::OffsetDateTime;
 
 use crate::cli::failure::Failure;
-use crate::dkim;
 use crate::env::Env;
-use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory, NextKey};
-use crate::keys::{self, KeyError, KeyKind, PrivateKey, PublicKey, SigningKey};
-use crate::names::{DeviceName, Digest, HostName, MailAddress, Selector, Serial};
+use crate::inventory::NextKey;
+use crate::keys::{KeyError, KeyKind, PrivateKey, PublicKey, SigningKey};
+use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial};
 use crate::password;
 use crate::pki::bundle::{Bundle, BundleSalts, Protection};
 use crate::pki::inspect::Certificate;
 use crate::pki::issue::{self, Authority, ClientRequest, ClientSerials, EmptyCrl};
 use crate::pki::profile::BACKDATED;
-use crate::plan;
 use crate::secret::Secret;
 use crate::site::Site;
 use crate::store::ledger::{AuthorityKey, ClientIssuer, NewCertificate, NewClient, RecordedCa};
@@ -79,7 +75,7 @@ pub(super) fn octets<const N: usize>(env: &dyn Env) -> Result<[u8; N], Failure> 
     random.expose().try_into().map_err(|_| no_randomness(&std::io::Error::other("too few octets")))
 }
 
-fn no_randomness(error: &std::io::Error) -> Failure {
+pub(super) fn no_randomness(error: &std::io::Error) -> Failure {
     Failure::work("randomness", format!("the system gave no random octets: {error}"), "look at the system's log")
 }
 
@@ -365,67 +361,6 @@ fn new_server_key(env: &dyn Env, store: &Writer) -> Result<(PrivateKey, Digest),
     let key = key(env, KeyKind::P256)?;
     let stored = store.put_key(&key.to_pem())?;
     Ok((key, stored))
-}
-
-/// Makes the DKIM keys that the settings ask for and the ledger lacks. A domain's first key is active at once.
-pub(super) fn missing_dkim_keys(env: &dyn Env, site: &Site, store: &mut Writer) -> Result<Vec<DkimKey>, Failure> {
-    let inventory = store.inventory()?;
-    let missing = plan::missing_keys(site, &inventory).into_iter();
-    let made = missing.map(|(domain, algorithm)| dkim_key(env, domain, algorithm, &inventory, store));
-    let made = made.collect::<Result<Vec<DkimKey>, Failure>>()?;
-    store.transact(|ledger| {
-        for key in &made {
-            ledger.add_dkim_key(key)?;
-            let name = format!("{}._domainkey.{}", key.selector, key.domain);
-            ledger.record_event(
-                key.since,
-                "dkim-key-made",
-                &name,
-                &serde_json::json!({ "algorithm": key.algorithm.as_str() }),
-            )?;
-        }
-        Ok::<(), crate::store::ledger::LedgerError>(())
-    })?;
-    Ok(made)
-}
-
-fn dkim_key(
-    env: &dyn Env,
-    domain: &crate::names::DomainName,
-    algorithm: DkimAlgorithm,
-    inventory: &Inventory,
-    store: &Writer,
-) -> Result<DkimKey, Failure> {
-    let now = env.now();
-    let of_domain = inventory.dkim_keys.iter().filter(|key| key.domain == *domain);
-    let used: Vec<Selector> = of_domain.map(|key| key.selector.clone()).collect();
-    let restored = store.ledger().last_event("restored")?;
-    let selector = dkim::fresh_selector(now.date(), algorithm, &used, restored)
-        .ok_or_else(|| Failure::work("clock", "the clock shows no usable date", "set the clock"))?;
-    let (private, public) = match algorithm {
-        DkimAlgorithm::Rsa => {
-            let key = key(env, KeyKind::Rsa2048)?;
-            (key.to_pem(), BASE64_STANDARD.encode(key.spki_der()))
-        }
-        DkimAlgorithm::Ed25519 => {
-            let seed = env.random(32).map_err(|error| no_randomness(&error))?;
-            let public = BASE64_STANDARD.encode(keys::ed25519_public(&seed)?);
-            (seed_file(&seed), public)
-        }
-    };
-    let key = store.put_key(&private)?;
-    Ok(DkimKey { domain: domain.clone(), algorithm, selector, state: DkimState::Active, since: now, public, key })
-}
-
-/// Returns the one form of an Ed25519 key that Rspamd reads from 3.4 on: base64 of the seed. It reads PEM from 3.13.2 on only.
-fn seed_file(seed: &Secret) -> Secret {
-    let mut text = Vec::with_capacity(64);
-    text.resize(44, 0);
-    // 32 octets are 44 characters; the room is there.
-    let written = BASE64_STANDARD.encode_slice(seed.expose(), &mut text).unwrap_or_default();
-    text.truncate(written);
-    text.push(b'\n');
-    Secret::new(text)
 }
 
 /// The key of a new client certificate.

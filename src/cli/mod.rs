@@ -6,6 +6,7 @@ mod ca;
 mod codes;
 mod confirm;
 mod csr;
+mod dkim;
 pub mod draw;
 mod export;
 mod failure;
@@ -37,7 +38,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::Value;
 
-use self::args::{Arguments, CaCommand, Command, DkimCommand, Format, UserCommand};
+use self::args::{Arguments, CaCommand, Command, Format, UserCommand};
 pub use self::codes::CODES;
 use self::failure::Failure;
 use self::report::Report;
@@ -87,7 +88,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Forma
         Command::Ca(CaCommand::Show { pem }) => show::ca(site, *pem),
         Command::Completions { shell } => Ok(completions(*shell)),
         Command::Diff(diff) => golden::diff(site, diff.exit_zero),
-        Command::Dkim(DkimCommand::List) => show::dkim(site),
+        Command::Dkim(dkim) => self::dkim::obey(env, site, dkim),
         Command::Dns(dns) => show::dns(site, dns.domain.as_ref()),
         Command::Export(export) => self::export::export(env, site, export),
         Command::Fsck => fsck::fsck(env, site),

@@ -1,4 +1,4 @@
-//! `ca show`, `dkim list`, `dns`: what there is.
+//! `ca show`, `dns`: what there is.
 
 use std::fmt::Write as _;
 
@@ -64,33 +64,6 @@ pub(super) fn day(moment: OffsetDateTime) -> Date {
     moment.date()
 }
 
-/// `dkim list`
-pub(super) fn dkim(site: Option<&Utf8Path>) -> Result<Report, Failure> {
-    let inventory = inventory(site)?;
-    let keys = &inventory.dkim_keys;
-    let row = |key: &crate::inventory::DkimKey| {
-        let state = format!("{} since {}", key.state.as_str(), day(key.since));
-        vec![key.domain.to_string(), key.selector.to_string(), key.algorithm.as_str().to_owned(), state]
-    };
-    let json = keys.iter().map(|key| {
-        json!({
-            "domain": key.domain,
-            "selector": key.selector,
-            "algorithm": key.algorithm.as_str(),
-            "state": key.state.as_str(),
-            "since": day(key.since).to_string(),
-            "record": crate::dkim::record_text(key),
-        })
-    });
-    let json = json!({ "keys": json.collect::<Vec<_>>() });
-    let text = if keys.is_empty() {
-        "no DKIM keys yet; make them: postseal render\n".to_owned()
-    } else {
-        columns(&keys.iter().map(row).collect::<Vec<_>>())
-    };
-    Ok(Report::fine(text, json))
-}
-
 /// `dns`
 pub(super) fn dns(site: Option<&Utf8Path>, domain: Option<&DomainName>) -> Result<Report, Failure> {
     let directory = session::directory(site);
@@ -138,7 +111,7 @@ pub(super) fn inventory(site: Option<&Utf8Path>) -> Result<Inventory, Failure> {
     }
 }
 
-fn known(site: &Site, domain: &DomainName) -> Result<(), Failure> {
+pub(super) fn known(site: &Site, domain: &DomainName) -> Result<(), Failure> {
     if site.has_domain(domain) {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use crate::cli::issuing::Due;
 use crate::cli::make::{self, ServerKey, ServerOrder, SiteCa};
 use crate::cli::report::Report;
 use crate::cli::session::{self, RENDERED, Wanted, refuse_secrets};
-use crate::cli::{host, issuing, server, status};
+use crate::cli::{dkim, host, issuing, server, status};
 use crate::diag::Diagnostic;
 use crate::env::{Env, Program};
 use crate::install::{Effect, commands};
@@ -36,6 +36,8 @@ pub(super) struct Tick {
     /// The file that holds the CA's passphrase [default: state/ca.passphrase, or ask]
     #[arg(long, value_name = "FILE")]
     ca_passphrase_file: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    ways: dkim::Ways,
 }
 
 /// What a run did, and what it could not do.
@@ -117,6 +119,9 @@ fn follow_settings(
     }
     if let Err(failure) = renew_crls(env, args, store, outcome) {
         outcome.undone("CRLs that are due are not made", NEXT, Some(&failure));
+    }
+    if let Err(failure) = advance_dkim(env, args, wanted, store, outcome) {
+        outcome.undone("DKIM keys that are due are not moved on", NEXT, Some(&failure));
     }
     // Before the mail: who is off the trust list does not wait for a mail server.
     if let Err(failure) = refresh(wanted, store, outcome) {
@@ -226,6 +231,23 @@ fn watch_acme(env: &dyn Env, wanted: &Wanted, store: &mut Writer, outcome: &mut 
 fn renew_crls(env: &dyn Env, args: &Tick, store: &mut Writer, outcome: &mut Outcome) -> Result<(), Failure> {
     if issuing::refresh_crl(env, store, args.ca_passphrase_file.as_deref(), Due::IfHalfGone)? {
         outcome.did("made a new CRL", "crl", json!(true));
+    }
+    Ok(())
+}
+
+/// Moves DKIM keys on. What is waited for is no news.
+fn advance_dkim(
+    env: &dyn Env,
+    args: &Tick,
+    wanted: &Wanted,
+    store: &mut Writer,
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    let advanced = dkim::advance_all(env, wanted, store, &args.ways)?;
+    let (lines, json): (Vec<String>, Vec<Value>) = advanced.steps.into_iter().unzip();
+    if !lines.is_empty() {
+        outcome.lines.extend(lines);
+        outcome.json.insert("dkim".to_owned(), Value::Array(json));
     }
     Ok(())
 }

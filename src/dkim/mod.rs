@@ -1,13 +1,17 @@
-//! What DKIM says about a key: its record and its selector. Keys come from elsewhere; nothing here signs.
+//! What DKIM says about a key: its record, its selector, its life. Keys come from elsewhere; nothing here signs.
+
+pub mod rotation;
 
 use time::{Date, OffsetDateTime};
 
-use crate::inventory::{DkimAlgorithm, DkimKey};
+use crate::inventory::{DkimAlgorithm, DkimKey, DkimState};
 use crate::names::{DomainName, Selector};
 
-/// Returns the key's record: `h=sha256` because rsa-sha1 must not be used (RFC 6376 §3.6.1, RFC 8301 §3.1, RFC 8463 §4).
+/// Returns the key's record: `h=sha256` because rsa-sha1 must not be used (RFC 6376 §3.6.1, RFC 8301 §3.1, RFC 8463 §4); with an
+/// empty `p=` once it is revoked.
 pub fn record_text(key: &DkimKey) -> String {
-    format!("v=DKIM1; k={}; h=sha256; p={}", key.algorithm.as_str(), key.public)
+    let public = if key.state < DkimState::Revoked { key.public.as_str() } else { "" };
+    format!("v=DKIM1; k={}; h=sha256; p={public}", key.algorithm.as_str())
 }
 
 /// Reads algorithm and public half from a record of exactly that form.

@@ -87,8 +87,8 @@ pub fn public_files(tree: &Tree) -> Files {
 /// Returns the DKIM keys that the settings want and nobody has made yet.
 pub fn missing_keys<'a>(site: &'a Site, inventory: &Inventory) -> Vec<(&'a DomainName, DkimAlgorithm)> {
     let is_active = |domain: &DomainName, algorithm| {
-        let mut keys = inventory.dkim_keys.iter();
-        keys.any(|key| key.domain == *domain && key.algorithm == algorithm && key.state == DkimState::Active)
+        let mut keys = inventory.dkim_keys_of(domain).iter();
+        keys.any(|key| key.algorithm == algorithm && key.state == DkimState::Active)
     };
     let wanted = site.domains.iter().flat_map(|domain| domain.dkim.iter().map(move |kind| (&domain.name, *kind)));
     wanted.filter(|(domain, algorithm)| !is_active(domain, *algorithm)).collect()

@@ -91,15 +91,10 @@ fn zone_keys(path: &Utf8Path, text: &str) -> Vec<DkimKey> {
     let key = |(name, value): (&str, String)| {
         let (selector, domain) = name.split_once("._domainkey.")?;
         let (algorithm, public) = dkim::read_record(&value)?;
-        Some(DkimKey {
-            domain: domain.parse().ok()?,
-            algorithm,
-            selector: selector.parse::<Selector>().ok()?,
-            state: DkimState::Active,
-            since: OffsetDateTime::UNIX_EPOCH,
-            public: public.to_owned(),
-            key: Digest::of(&[]),
-        })
+        let what = (domain.parse().ok()?, algorithm);
+        let (public, private) = (public.to_owned(), Digest::of(&[]));
+        let key = DkimKey::new(what, selector.parse::<Selector>().ok()?, (public, private), OffsetDateTime::UNIX_EPOCH);
+        Some(DkimKey { state: DkimState::Active, ..key })
     };
     zone::txt_records(text).filter_map(key).collect()
 }

@@ -13,7 +13,7 @@ use tera::{Context, ErrorKind, Tera};
 use crate::diag::{Diagnostic, Place, Source, did_you_mean};
 use crate::dkim;
 use crate::dns::zone;
-use crate::inventory::{DkimState, Inventory, ServerCertificate};
+use crate::inventory::{DkimKey, DkimState, Inventory, ServerCertificate};
 use crate::names::visible_within;
 use crate::pki::Certificate;
 use crate::platform::Layout;
@@ -272,7 +272,9 @@ impl HostTree<'_> {
             entries.push(self.entry(&path, smtpd_group, 0o640, (Class::Secret, Part::Table), credentials));
         }
         let keys = self.inventory.dkim_keys.iter();
-        for key in keys.filter(|key| key.state == DkimState::Active && self.site.has_domain(&key.domain)) {
+        // One that has just left stays until Rspamd has heard of it, and for the way back if it does not.
+        let is_there = |key: &&DkimKey| matches!(key.state, DkimState::Active | DkimState::Retiring);
+        for key in keys.filter(|key| is_there(key) && self.site.has_domain(&key.domain)) {
             let path = format!("{rspamd_state}/dkim/{}", dkim::key_file_name(key));
             let content = Content::Stored(Stored::Key(key.key), Some(key.key));
             entries.push(self.entry(&path, rspamd_group, 0o640, (Class::Secret, Part::DkimKey), content));

@@ -5,7 +5,6 @@ use serde::Serialize;
 
 use crate::dkim;
 use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory};
-use crate::names::DomainName;
 use crate::platform::Layout;
 use crate::site::{Accounts, CertificateSource, Delivery, Domain, Host, Site, SmtpdConf};
 
@@ -158,8 +157,10 @@ impl DeliveryWords {
     }
 }
 
-fn active_keys<'a>(inventory: &'a Inventory, domain: &'a DomainName) -> impl Iterator<Item = &'a DkimKey> {
-    inventory.dkim_keys.iter().filter(|key| key.domain == *domain && key.state == DkimState::Active)
+/// Returns the keys that sign for a domain, by the algorithms that the settings want.
+fn active_keys<'a>(inventory: &'a Inventory, domain: &'a Domain) -> impl Iterator<Item = &'a DkimKey> {
+    let keys = inventory.dkim_keys_of(&domain.name).iter();
+    keys.filter(|key| key.state == DkimState::Active && domain.dkim.contains(&key.algorithm))
 }
 
 /// Returns the path of a key on the host.
@@ -169,7 +170,7 @@ fn key_path(layout: &Layout, key: &DkimKey) -> String {
 
 impl Signer {
     fn new(inventory: &Inventory, domain: &Domain, layout: &Layout) -> Option<Self> {
-        let keys: Vec<_> = active_keys(inventory, &domain.name)
+        let keys: Vec<_> = active_keys(inventory, domain)
             .map(|key| SigningKey { selector: key.selector.to_string(), path: key_path(layout, key) })
             .collect();
         (!keys.is_empty()).then(|| Self { domain: domain.name.to_string(), keys })
@@ -178,7 +179,7 @@ impl Signer {
 
 impl Sealer {
     fn new(inventory: &Inventory, domain: &Domain, layout: &Layout) -> Option<Self> {
-        let key = active_keys(inventory, &domain.name).find(|key| key.algorithm == DkimAlgorithm::Rsa)?;
+        let key = active_keys(inventory, domain).find(|key| key.algorithm == DkimAlgorithm::Rsa)?;
         Some(Self { domain: domain.name.to_string(), selector: key.selector.to_string(), path: key_path(layout, key) })
     }
 }

@@ -12,6 +12,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("bad-value", "a name, address, path or version is malformed"),
     ("certificate-is-key", "certificate and key are the same file"),
     ("dkim-ed25519-alone", "a domain would sign with Ed25519 only"),
+    ("dkim-map-one-key", "a domain would sign with Ed25519 where Rspamd takes the selector from a map"),
     ("dmarc-reports-foreign", "DMARC reports go to a domain outside of the site"),
     ("dmarc-reports-long", "no name in DNS can hold the consent to DMARC reports"),
     ("duplicate-address", "two hosts have the same address"),
@@ -37,7 +38,7 @@ pub const CODES: &[(&str, &str)] = &[
 ///
 /// The entries of `[aliases]` are the user's own. A file in `domains/` holds what `domain` lists, without `name`.
 pub const SETTINGS: &[(&str, &[&str])] = &[
-    ("", &["accounts", "aliases", "ca", "clients", "delivery", "domain", "host", "notify"]),
+    ("", &["accounts", "aliases", "ca", "clients", "delivery", "dkim", "domain", "host", "notify"]),
     ("accounts", &["external", "managed"]),
     ("accounts.external", &["path", "type"]),
     ("accounts.managed", &[]),
@@ -46,6 +47,7 @@ pub const SETTINGS: &[(&str, &[&str])] = &[
     ("delivery", &["lmtp", "maildir"]),
     ("delivery.lmtp", &["socket"]),
     ("delivery.maildir", &["path"]),
+    ("dkim", &["rotate_every", "signing", "standby"]),
     ("domain", &["dkim", "dmarc", "name", "spf"]),
     ("domain.dmarc", &["policy", "reports"]),
     (

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::value::{Reader, Setting, Table};
-use super::{Accounts, Delivery, Dmarc, DmarcPolicy, Domain, Host, SpfPolicy, TableKind, Trust};
+use super::{Accounts, Delivery, Dkim, Dmarc, DmarcPolicy, Domain, Host, Signing, SpfPolicy, TableKind, Trust};
 use crate::diag::{Diagnostic, Place, Source};
 use crate::inventory::DkimAlgorithm;
 use crate::keys::KeyKind;
@@ -26,6 +26,7 @@ pub(super) struct Draft {
     pub(super) trust: Trust,
     pub(super) ca_name: Option<String>,
     pub(super) ca_key: KeyKind,
+    pub(super) dkim: Dkim,
     pub(super) notify: NotifyDraft,
 }
 
@@ -45,11 +46,13 @@ pub(super) struct HostDraft {
     pub(super) addresses: Vec<Place>,
 }
 
-/// A domain and where its name and the address for reports stand.
+/// A domain and where its name, its algorithms and the address for reports stand.
 #[derive(Debug)]
 pub(super) struct DomainDraft {
     pub(super) domain: Domain,
     pub(super) name: Place,
+    /// None if the algorithms are the default ones.
+    pub(super) dkim: Option<Place>,
     pub(super) reports: Option<Place>,
 }
 
@@ -86,6 +89,7 @@ pub(super) fn read(sources: &[Arc<Source>]) -> Result<Draft, Vec<Diagnostic>> {
         trust: Trust::Pinned,
         ca_name: None,
         ca_key: KeyKind::P256,
+        dkim: Dkim::default(),
         notify: NotifyDraft::default(),
     };
     for (index, (source, table)) in sources.iter().zip(&tables).enumerate() {
@@ -115,6 +119,9 @@ impl Reader<'_> {
         if let Some(ca) = table.get("ca").and_then(|setting| self.table(&setting, "ca")) {
             draft.ca_name = ca.get("name").and_then(|setting| self.ca_name(&setting));
             draft.ca_key = self.choice_or(&ca, "key", &KEY_KINDS, KeyKind::P256);
+        }
+        if let Some(dkim) = table.get("dkim").and_then(|setting| self.table(&setting, "dkim")) {
+            draft.dkim = self.dkim_rules(&dkim);
         }
         if let Some(notify) = table.get("notify").and_then(|setting| self.table(&setting, "notify")) {
             draft.notify = self.notify(&notify);
@@ -175,6 +182,14 @@ impl Reader<'_> {
         Some(if word == "lmtp" { Delivery::Lmtp { socket: path } } else { Delivery::Maildir { path } })
     }
 
+    fn dkim_rules(&mut self, table: &Table<'_>) -> Dkim {
+        Dkim {
+            rotate_every: table.get("rotate_every").and_then(|setting| self.number(&setting, ROTATION_DAYS, "days")),
+            standby: table.get("standby").and_then(|setting| self.truth(&setting)).unwrap_or_default(),
+            signing: self.choice_or(table, "signing", &SIGNINGS, Signing::Domains),
+        }
+    }
+
     fn notify(&mut self, table: &Table<'_>) -> NotifyDraft {
         let before = table
             .get("before")
@@ -230,7 +245,9 @@ impl Reader<'_> {
                 reports = Some(self.place(setting.span));
             }
         }
-        Some(DomainDraft { domain: Domain { name: name?, dkim, spf, dmarc }, name: self.place(span), reports })
+        let written = table.get("dkim").map(|setting| self.place(setting.span));
+        let domain = Domain { name: name?, dkim, spf, dmarc };
+        Some(DomainDraft { domain, name: self.place(span), dkim: written, reports })
     }
 
     /// Refuses a domain whose name leaves no room for what is put before or behind it.
@@ -282,6 +299,9 @@ const DOMAIN_LIMIT: usize = 220;
 /// The longest that a client certificate lasts.
 const NOTICE_DAYS: RangeInclusive<u16> = 1..=825;
 
+/// A key that leaves is published for a week or so, and the next one for some hours before it comes.
+const ROTATION_DAYS: RangeInclusive<u16> = 14..=1095;
+
 /// `sun_path` of the BSDs has 104 octets with the NUL, that of Linux 108.
 const SOCKET_LIMIT: usize = 103;
 
@@ -302,6 +322,8 @@ const DMARC_POLICIES: [(&str, DmarcPolicy); 3] =
 
 const KEY_KINDS: [(&str, KeyKind); 3] =
     [("p256", KeyKind::P256), ("rsa2048", KeyKind::Rsa2048), ("rsa3072", KeyKind::Rsa3072)];
+
+const SIGNINGS: [(&str, Signing); 2] = [("domains", Signing::Domains), ("selector_map", Signing::SelectorMap)];
 
 const SPF_POLICIES: [(&str, SpfPolicy); 2] = [("softfail", SpfPolicy::SoftFail), ("fail", SpfPolicy::Fail)];
 

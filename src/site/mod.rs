@@ -58,6 +58,8 @@ pub struct Site {
     pub domains: Vec<Domain>,
     /// Who keeps logins and passwords.
     pub accounts: Accounts,
+    /// How DKIM keys are used and rotated.
+    pub dkim: Dkim,
     /// Addresses that lead to others, sorted.
     pub aliases: Vec<Alias>,
     /// Where accepted mail goes.
@@ -259,6 +261,27 @@ pub enum Trust {
     Ca,
     /// Each certificate has its own issuing CA, whose twin is listed.
     Pinned,
+}
+
+/// How DKIM keys are used and rotated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dkim {
+    /// After how many days a key is rotated; none if only by command.
+    pub rotate_every: Option<u16>,
+    /// Whether each key has another one behind it that is published and can sign at once.
+    pub standby: bool,
+    /// How Rspamd learns what to sign with.
+    pub signing: Signing,
+}
+
+/// How Rspamd learns what to sign with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signing {
+    /// By its configuration, with a block for each domain: a signature by each algorithm; a rotation needs a reload.
+    #[default]
+    Domains,
+    /// By a map of selectors, which Rspamd watches: one signature, and a rotation needs no reload.
+    SelectorMap,
 }
 
 /// The site CA.

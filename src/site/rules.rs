@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use super::file::{AliasDraft, DomainDraft, Draft, NotifyDraft};
-use super::{Alias, Ca, MOST, Notify, Site};
+use super::{Alias, Ca, MOST, Notify, Signing, Site};
 use crate::diag::{Diagnostic, Place, Severity, did_you_mean};
+use crate::inventory::DkimAlgorithm;
 use crate::names::{DomainName, MailAddress, shown};
 
 /// Returns the site, and what is wrong with it.
-pub(super) fn check(draft: Draft) -> (Site, Vec<Diagnostic>) {
+pub(super) fn check(mut draft: Draft) -> (Site, Vec<Diagnostic>) {
+    if draft.dkim.signing == Signing::SelectorMap {
+        let unsaid = draft.domains.iter_mut().filter(|domain| domain.dkim.is_none());
+        unsaid.for_each(|domain| domain.domain.dkim = vec![DkimAlgorithm::Rsa]);
+    }
     let names: BTreeSet<DomainName> = draft.domains.iter().map(|domain| domain.domain.name.clone()).collect();
     let mut findings = declared(&draft);
     findings.extend(doubled(&draft));
@@ -19,6 +24,7 @@ pub(super) fn check(draft: Draft) -> (Site, Vec<Diagnostic>) {
     findings.extend(draft.domains.iter().filter_map(|domain| long_reports(domain, &names)).take(MOST));
     findings.extend(draft.domains.iter().filter_map(|domain| foreign_reports(domain, &names)).take(MOST));
     findings.extend(without_postmaster(&draft));
+    findings.extend(two_keys_of_a_map(&draft).take(MOST));
     (site(draft), findings)
 }
 
@@ -35,6 +41,19 @@ fn declared(draft: &Draft) -> Vec<Diagnostic> {
         findings.push(finding.at(draft.start.clone(), "no [[domain]] in this file"));
     }
     findings
+}
+
+/// A map of Rspamd's names one selector for a domain.
+fn two_keys_of_a_map(draft: &Draft) -> impl Iterator<Item = Diagnostic> {
+    let is_map = draft.dkim.signing == Signing::SelectorMap;
+    let domains = draft.domains.iter().filter(move |_| is_map);
+    domains.filter(|domain| domain.domain.dkim.contains(&DkimAlgorithm::Ed25519)).filter_map(|domain| {
+        let message =
+            format!("`{}` cannot sign with Ed25519 while dkim.signing is \"selector_map\"", domain.domain.name);
+        let help = "take `ed25519` out; or write signing = \"domains\", which gives each message both signatures";
+        let place = domain.dkim.clone()?;
+        Some(Diagnostic::error("dkim-map-one-key", message, help).at(place, "a map has one selector for each domain"))
+    })
 }
 
 fn doubled(draft: &Draft) -> Vec<Diagnostic> {
@@ -220,6 +239,7 @@ fn site(draft: Draft) -> Site {
         accounts: draft.accounts,
         aliases,
         delivery: draft.delivery,
+        dkim: draft.dkim,
         trust: draft.trust,
         ca: Ca { name: draft.ca_name.unwrap_or(default_name), key: draft.ca_key },
         notify,

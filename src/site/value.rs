@@ -185,6 +185,14 @@ impl Reader<'_> {
         self.checked(number.ok_or_else(refuse), setting.span.clone())
     }
 
+    /// Returns true or false.
+    pub(super) fn truth(&mut self, setting: &Setting<'_>) -> Option<bool> {
+        if let DeValue::Boolean(truth) = setting.value {
+            return Some(*truth);
+        }
+        self.wrong_type(setting, "true or false", "write true or false, without quotes".to_owned())
+    }
+
     /// Returns the elements of a list.
     pub(super) fn list<'t>(&mut self, setting: &Setting<'t>) -> Option<Vec<Setting<'t>>> {
         if let DeValue::Array(elements) = setting.value {

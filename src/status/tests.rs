@@ -60,15 +60,9 @@ fn server_certificate(past: i64, left: Duration) -> ServerCertificate {
 }
 
 fn dkim(algorithm: DkimAlgorithm) -> DkimKey {
-    DkimKey {
-        domain: "example.com".parse().unwrap(),
-        algorithm,
-        selector: "a".parse().unwrap(),
-        state: DkimState::Active,
-        since: NOW,
-        public: "A".to_owned(),
-        key: Digest::of(b"key"),
-    }
+    let what = ("example.com".parse().unwrap(), algorithm);
+    let made = DkimKey::new(what, "a".parse().unwrap(), ("A".to_owned(), Digest::of(b"key")), NOW);
+    DkimKey { state: DkimState::Active, seen: Some(NOW), ..made }
 }
 
 /// A site with Alice, in which all is well for a long time.

@@ -47,7 +47,7 @@ pub fn write(inventory: &Inventory) -> String {
         line(&mut text, "not_after", &moment(certificate.not_after));
         line(&mut text, "chain", &quoted(&certificate.chain));
     }
-    for key in &inventory.dkim_keys {
+    for key in inventory.dkim_keys.iter().map(DkimKey::public_part) {
         text.push_str("\n[[dkim_key]]\n");
         line(&mut text, "domain", &quoted(key.domain.as_str()));
         line(&mut text, "algorithm", &quoted(key.algorithm.as_str()));
@@ -114,6 +114,8 @@ pub fn read(text: &str, path: &Utf8Path) -> Result<Inventory, Box<Diagnostic>> {
     })?;
     unique.check("active key of this domain with this algorithm", &file.dkim_key, |key| match key.state {
         State::Active => vec![key.domain.as_str(), DkimAlgorithm::from(key.algorithm).as_str()],
+        // Of these there may be several: a selector tells them apart, and was looked at above.
+        State::Published | State::Retiring | State::Revoked => vec![key.domain.as_str(), key.selector.as_str(), ""],
     })?;
     Ok(inventory(file))
 }
@@ -241,8 +243,12 @@ impl From<DkimEntry> for DkimKey {
         let DkimEntry { domain, algorithm, selector, state, since, public, key } = entry;
         let state = match state {
             State::Active => DkimState::Active,
+            State::Published => DkimState::Published,
+            State::Retiring => DkimState::Retiring,
+            State::Revoked => DkimState::Revoked,
         };
-        Self { domain, algorithm: algorithm.into(), selector, state, since: since.0, public: public.0.0, key: key.0 }
+        let made = Self::new((domain, algorithm.into()), selector, (public.0.0, key.0), since.0);
+        Self { state, ..made }
     }
 }
 
@@ -266,6 +272,9 @@ impl From<Algorithm> for DkimAlgorithm {
 #[serde(rename_all = "lowercase")]
 enum State {
     Active,
+    Published,
+    Retiring,
+    Revoked,
 }
 
 /// The public half of a DKIM key: with another character in it, it would be further tags of the record.
@@ -338,15 +347,12 @@ mod tests {
 
     fn dkim() -> impl Strategy<Value = DkimKey> {
         let algorithm = prop_oneof![Just(DkimAlgorithm::Rsa), Just(DkimAlgorithm::Ed25519)];
-        let parts = ("[a-z]{1,3}\\.org", algorithm, "[a-z0-9]{1,9}", at(), "[A-Za-z0-9+/]{0,80}={0,2}", digest());
-        parts.prop_map(|(domain, algorithm, selector, since, public, key)| DkimKey {
-            domain: domain.parse().unwrap(),
-            algorithm,
-            selector: selector.parse().unwrap(),
-            state: DkimState::Active,
-            since,
-            public,
-            key,
+        let state = prop::sample::select(&DkimState::ALL[..5]);
+        let parts =
+            ("[a-z]{1,3}\\.org", algorithm, "[a-z0-9]{1,9}", at(), "[A-Za-z0-9+/]{0,80}={0,2}", digest(), state);
+        parts.prop_map(|(domain, algorithm, selector, since, public, key, state)| {
+            let (domain, selector) = (domain.parse().unwrap(), selector.parse().unwrap());
+            DkimKey { state, ..DkimKey::new((domain, algorithm), selector, (public, key), since) }
         })
     }
 

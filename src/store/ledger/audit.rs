@@ -114,7 +114,7 @@ impl Ledger {
 
     /// Returns every key that is referred to but for those of certificates.
     pub fn other_keys(&self) -> Result<Vec<KeyRow>, LedgerError> {
-        let query = "SELECT selector || '._domainkey.' || domain, key, public FROM dkim_key
+        let query = "SELECT selector || '._domainkey.' || domain, key, public FROM dkim_key WHERE state <> 'destroyed'
                      UNION ALL SELECT 'the next certificate of ' || host, key, spki FROM next_key ORDER BY 1";
         all(&self.sql, query, [], |row| Ok(KeyRow { what: row.get(0)?, digest: row.get(1)?, public: row.get(2)? }))
     }

@@ -4,6 +4,7 @@
 //! a server with many writers can take SQLite's place.
 
 mod audit;
+mod dkim;
 mod read;
 mod transaction;
 
@@ -14,9 +15,10 @@ use std::fs;
 use std::time::Duration;
 use time::OffsetDateTime;
 
+use crate::dkim::rotation::Line;
 use crate::install::Effect;
-use crate::inventory::{CertificateStatus, Inventory};
-use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial, shown};
+use crate::inventory::{CertificateStatus, DkimAlgorithm, DkimKey, Inventory};
+use crate::names::{DeviceName, Digest, DomainName, HostName, MailAddress, Selector, Serial, shown};
 use crate::password;
 use crate::secret::Secret;
 
@@ -112,7 +114,8 @@ pub struct Ledger {
 const APPLICATION: i64 = 0x7073_654c;
 
 /// Leads from an empty file to the newest schema; the version of a ledger is the number of steps that it took.
-const STEPS: [&str; 3] = [include_str!("schema.sql"), include_str!("installed.sql"), include_str!("life.sql")];
+const STEPS: [&str; 4] =
+    [include_str!("schema.sql"), include_str!("installed.sql"), include_str!("life.sql"), include_str!("rotation.sql")];
 
 impl Ledger {
     /// Opens the ledger in a file that exists; an empty file becomes an empty ledger.
@@ -297,6 +300,56 @@ impl Ledger {
     /// Returns what the daemons of a host were to be told by installations that did not get to say it.
     pub fn due(&self, host: &HostName, root: &Utf8Path) -> Result<BTreeSet<Effect>, LedgerError> {
         read::due(&self.sql, host, root)
+    }
+
+    /// Returns the domains and algorithms of which something may be due: a name server to be asked, or a wait that is over.
+    pub fn dkim_due(&self, now: OffsetDateTime) -> Result<Vec<(DomainName, DkimAlgorithm)>, LedgerError> {
+        dkim::due(&self.sql, now)
+    }
+
+    /// Returns when something may be due next; what waits for an administrator or an installation alone is not counted.
+    pub fn next_dkim_due(&self) -> Result<Option<OffsetDateTime>, LedgerError> {
+        dkim::next_due(&self.sql)
+    }
+
+    /// Returns the keys that sign since then or longer, where no other one waits for its turn.
+    pub fn dkim_aged(&self, since: OffsetDateTime) -> Result<Vec<DkimKey>, LedgerError> {
+        dkim::aged(&self.sql, since)
+    }
+
+    /// Returns the domains and algorithms that sign, and have no key that waits for an emergency.
+    pub fn dkim_without_standby(&self) -> Result<Vec<(DomainName, DkimAlgorithm)>, LedgerError> {
+        dkim::without_standby(&self.sql)
+    }
+
+    /// Returns the keys of a domain and algorithm that are not destroyed.
+    pub fn dkim_line(&self, domain: &DomainName, algorithm: DkimAlgorithm) -> Result<Line, LedgerError> {
+        dkim::line(&self.sql, domain, algorithm)
+    }
+
+    /// Returns every selector that the domain ever had.
+    pub fn dkim_selectors(&self, domain: &DomainName) -> Result<Vec<Selector>, LedgerError> {
+        dkim::selectors(&self.sql, domain)
+    }
+
+    /// Returns every domain and algorithm that ever had a key of this selector, whatever became of it.
+    pub fn dkim_domains_of(&self, selector: &Selector) -> Result<Vec<(DomainName, DkimAlgorithm)>, LedgerError> {
+        dkim::domains_of(&self.sql, selector)
+    }
+
+    /// Returns the number of the newest change of what signs; [`Transaction::set_dkim_in_force`] takes it.
+    pub fn dkim_change(&self) -> Result<i64, LedgerError> {
+        dkim::change(&self.sql)
+    }
+
+    /// Returns the hosts on which the newest change of what signs is known to be in force.
+    pub fn dkim_in_force(&self) -> Result<BTreeSet<HostName>, LedgerError> {
+        dkim::in_force(&self.sql)
+    }
+
+    /// Tells whether `out/` and `postseal.lock` may be older than the ledger, as after a run that was killed.
+    pub fn derived_is_stale(&self) -> Result<bool, LedgerError> {
+        dkim::derived_is_stale(&self.sql)
     }
 
     /// Tells whether nothing was ever recorded.

@@ -9,8 +9,8 @@ use time::OffsetDateTime;
 use super::{LedgerError, digest, moment, parsed};
 use crate::install::Effect;
 use crate::inventory::{
-    CertificateStatus, ClientCertificate, Crl, DkimAlgorithm, DkimKey, DkimState, Inventory, IssuingCa, NextKey,
-    Reason, Revocation, ServerCertificate, SiteCa, Successor, User,
+    CertificateStatus, ClientCertificate, Crl, Inventory, IssuingCa, NextKey, Reason, Revocation, ServerCertificate,
+    SiteCa, Successor, User,
 };
 use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial};
 use crate::secret::Secret;
@@ -127,7 +127,7 @@ pub(super) fn inventory(sql: &Connection) -> Result<Inventory, LedgerError> {
         server_certificates: server_certificates(sql)?,
         next_keys: next_keys(sql)?,
         issuing_cas: issuing_cas_of_inventory(sql)?,
-        dkim_keys: dkim_keys(sql)?,
+        dkim_keys: super::dkim::keys(sql)?,
         users: users(sql)?,
         client_certificates: client_certificates(sql)?,
         credentials: Some(Digest::of(credentials(sql)?.expose())),
@@ -274,23 +274,6 @@ fn server_certificates(sql: &Connection) -> Result<Vec<ServerCertificate>, Ledge
     Ok(found)
 }
 
-fn dkim_keys(sql: &Connection) -> Result<Vec<DkimKey>, LedgerError> {
-    let query = "SELECT domain, algorithm, selector, state, since, public, key FROM dkim_key";
-    let mut found = all(sql, query, [], |row| {
-        Ok(DkimKey {
-            domain: parsed(&text(row, 0)?, "domain name")?,
-            algorithm: one_of(&text(row, 1)?, DkimAlgorithm::ALL, DkimAlgorithm::as_str)?,
-            selector: parsed(&text(row, 2)?, "selector")?,
-            state: one_of(&text(row, 3)?, DkimState::ALL, DkimState::as_str)?,
-            since: time(row, 4)?,
-            public: text(row, 5)?,
-            key: digest(&text(row, 6)?)?,
-        })
-    })?;
-    found.sort_by(|a, b| (&a.domain, a.algorithm, &a.selector).cmp(&(&b.domain, b.algorithm, &b.selector)));
-    Ok(found)
-}
-
 fn users(sql: &Connection) -> Result<Vec<User>, LedgerError> {
     let mut senders: BTreeMap<String, Vec<MailAddress>> = BTreeMap::new();
     for (login, sender) in all(sql, "SELECT login, address FROM sender", [], |row| Ok((text(row, 0)?, text(row, 1)?)))?
@@ -370,7 +353,7 @@ pub(super) fn trust_list(sql: &Connection) -> Result<Option<String>, LedgerError
 
 pub(super) fn referred(sql: &Connection) -> Result<Referred, LedgerError> {
     let query = "SELECT key, NULL, NULL, 0 FROM certificate WHERE key IS NOT NULL
-                 UNION ALL SELECT key, NULL, NULL, 0 FROM dkim_key
+                 UNION ALL SELECT key, NULL, NULL, 0 FROM dkim_key WHERE state <> 'destroyed'
                  UNION ALL SELECT key, NULL, NULL, 0 FROM next_key
                  UNION ALL SELECT NULL, address, NULL, removed_at IS NOT NULL FROM account
                  UNION ALL SELECT DISTINCT NULL, address, device, status NOT IN ('live', 'held') FROM certificate
@@ -478,15 +461,19 @@ pub(super) fn all<T>(
     Ok(found)
 }
 
-fn text(row: &Row<'_>, column: usize) -> Result<String, LedgerError> {
+pub(super) fn text(row: &Row<'_>, column: usize) -> Result<String, LedgerError> {
     Ok(row.get(column)?)
 }
 
-fn time(row: &Row<'_>, column: usize) -> Result<OffsetDateTime, LedgerError> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> Result<OffsetDateTime, LedgerError> {
     moment(row.get(column)?)
 }
 
-fn one_of<T: Copy, const N: usize>(text: &str, all: [T; N], name: fn(T) -> &'static str) -> Result<T, LedgerError> {
+pub(super) fn one_of<T: Copy, const N: usize>(
+    text: &str,
+    all: [T; N],
+    name: fn(T) -> &'static str,
+) -> Result<T, LedgerError> {
     let known = all.into_iter().find(|one| name(*one) == text);
     known.ok_or_else(|| LedgerError::Damaged { what: format!("`{text}`, which this postseal does not know") })
 }

@@ -42,15 +42,9 @@ fn client(address: &str, device: &str, number: u8) -> NewClient {
 }
 
 fn dkim(selector: &str) -> DkimKey {
-    DkimKey {
-        domain: "example.com".parse().unwrap(),
-        algorithm: DkimAlgorithm::Rsa,
-        selector: selector.parse().unwrap(),
-        state: DkimState::Active,
-        since: NOW,
-        public: "MIIB".to_owned(),
-        key: Digest::of(b"key"),
-    }
+    let what = ("example.com".parse().unwrap(), DkimAlgorithm::Rsa);
+    let made = DkimKey::new(what, selector.parse().unwrap(), ("MIIB".to_owned(), Digest::of(b"key")), NOW);
+    DkimKey { state: DkimState::Active, ..made }
 }
 
 fn alice() -> MailAddress {

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::{AuthorityKey, LedgerError, Watched, collision, parsed, read};
 use crate::install::Effect;
-use crate::inventory::{CertificateStatus, Crl, DkimKey, Inventory, NextKey, Reason};
+use crate::inventory::{CertificateStatus, Crl, Inventory, NextKey, Reason};
 use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial};
 use crate::secret::Secret;
 
@@ -61,6 +61,10 @@ pub enum ClientIssuer {
 impl<'a> Transaction<'a> {
     pub(super) fn new(sql: rusqlite::Transaction<'a>) -> Self {
         Self { sql }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.sql
     }
 
     pub(super) fn commit(self) -> Result<(), LedgerError> {
@@ -395,31 +399,6 @@ impl<'a> Transaction<'a> {
         let query = "SELECT 1 FROM account WHERE address = ?1 AND removed_at IS NULL";
         let found = self.sql.prepare_cached(query)?.query_row([address.as_str()], |_| Ok(())).optional()?;
         found.ok_or_else(|| LedgerError::NotFound { what: format!("the account `{address}`") })
-    }
-
-    /// Records a DKIM key. Its selector was never used for the domain before, and never will be again.
-    pub fn add_dkim_key(&mut self, key: &DkimKey) -> Result<(), LedgerError> {
-        let DkimKey { domain, algorithm, selector, state, since, public, key } = key;
-        let added = self.sql.execute(
-            "INSERT INTO dkim_key (domain, algorithm, selector, state, since, public, key)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                domain.as_str(),
-                algorithm.as_str(),
-                selector.as_str(),
-                state.as_str(),
-                since.unix_timestamp(),
-                public,
-                key.to_string()
-            ],
-        );
-        let Err(error) = added else { return Ok(()) };
-        let what = match collision(&error) {
-            None => return Err(error.into()),
-            Some(columns) if columns.contains("selector") => format!("the selector `{selector}` of `{domain}`"),
-            Some(_) => format!("an active {} key of `{domain}`", algorithm.as_str()),
-        };
-        Err(LedgerError::AlreadyExists { what })
     }
 
     /// Records that a content is put on a host below the root: from then on a file that holds it is known to be ours. What is
