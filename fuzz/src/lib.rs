@@ -190,14 +190,10 @@ fn rendered(site: &Site, templates: &[(String, String)]) {
         not_after,
     });
     let keys = site.domains.iter().flat_map(|domain| domain.dkim.iter().map(move |algorithm| (domain, *algorithm)));
-    let keys = keys.map(|(domain, algorithm)| DkimKey {
-        domain: domain.name.clone(),
-        algorithm,
-        selector: format!("202611{}", algorithm.as_str()).parse().unwrap(),
-        state: DkimState::Active,
-        since: not_after,
-        public: "A".repeat(392),
-        key: digest,
+    let keys = keys.map(|(domain, algorithm)| {
+        let selector = format!("202611{}", algorithm.as_str()).parse().unwrap();
+        let made = DkimKey::new((domain.name.clone(), algorithm), selector, ("A".repeat(392), digest), not_after);
+        DkimKey { state: DkimState::Active, ..made }
     });
     let inventory =
         Inventory { server_certificates: certificates.collect(), dkim_keys: keys.collect(), ..Inventory::default() };

@@ -10,13 +10,14 @@ use std::collections::{BTreeSet, HashSet};
 use camino::{Utf8Path, Utf8PathBuf};
 use time::{Duration, OffsetDateTime};
 
-use crate::inventory::{CertificateStatus, ClientCertificate, Inventory, IssuingCa, ServerCertificate};
+use crate::dkim::rotation;
+use crate::inventory::{CertificateStatus, ClientCertificate, DkimKey, Inventory, IssuingCa, ServerCertificate};
 use crate::names::{Digest, HostName, MailAddress, Serial, shell_word};
 use crate::pki::Certificate;
 use crate::pki::profile::BACKDATED;
 use crate::pki::trust::MAXIMUM_TWINS;
 use crate::plan;
-use crate::site::Site;
+use crate::site::{Domain, Site};
 
 /// How urgent something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +55,16 @@ pub const FINDINGS: &[(&str, &str)] = &[
     ("end-not-recorded", "a certificate has ended, and the ledger does not say so yet"),
     ("lock-stale", "postseal.lock says something else than the ledger"),
     ("out-stale", "out/ is not what would be rendered now"),
+    ("dkim-revoked-in-use", "a host may still sign with a DKIM key that is revoked"),
     ("dkim-key-missing", "a domain has no key of an algorithm that the settings name"),
+    ("dkim-unconfirmed", "a DKIM key signs, and its record was not seen on every name server"),
+    (
+        "dkim-revocation-unseen",
+        "the record of a revoked DKIM key does not say so on every name server, as far as is known",
+    ),
+    ("dkim-not-in-force", "a host may still sign with a DKIM key whose turn is over"),
+    ("dkim-unpublished", "a DKIM key is to sign, and its record was not seen on every name server"),
+    ("dkim-due", "a DKIM key is due for its next step"),
     ("held", "a certificate that came back with a restore waits for confirmation"),
     ("user-without-certificate", "nobody can log in as this user"),
     ("user-domain-gone", "a user's domain is no longer in the settings"),
@@ -292,6 +302,7 @@ pub fn survey(site: &Site, inventory: &Inventory, facts: &Facts, limits: Limits,
     findings.extend(look.files());
     findings.extend(look.dkim());
     if facts.has_ledger {
+        findings.extend(look.dkim_ways());
         findings.extend(look.ends());
         findings.extend(look.replaced());
         findings.extend(look.held());
@@ -505,6 +516,80 @@ impl Look<'_> {
                 finding("dkim-key-missing", Severity::Warning, domain.as_str(), text).mend("postseal render")
             })
             .collect()
+    }
+
+    /// Tells of the keys that are on their way, of a domain in one line each.
+    fn dkim_ways(&self) -> Vec<Finding> {
+        self.site.domains.iter().flat_map(|domain| self.dkim_way(domain)).collect()
+    }
+
+    fn dkim_way(&self, domain: &Domain) -> Vec<Finding> {
+        use crate::inventory::DkimState::{Active, Generated, Published, Retiring, Revoked};
+
+        let keys = self.inventory.dkim_keys_of(&domain.name);
+        let mut found = Vec::new();
+        let mut tell =
+            |id, severity, is: &dyn Fn(&DkimKey) -> bool, text: &dyn Fn(&str) -> String, mend: Option<&str>| {
+                let selectors: Vec<&str> = keys.iter().filter(|key| is(key)).map(|key| key.selector.as_str()).collect();
+                if !selectors.is_empty() {
+                    let found_one = finding(id, severity, domain.name.as_str(), text(&selectors.join(", ")));
+                    found.push(match mend {
+                        Some(mend) => found_one.mend(mend),
+                        None => found_one.due().mend(TICK),
+                    });
+                }
+            };
+        let apply = Some("postseal apply");
+        let publish = format!("postseal dns {}", domain.name);
+        let publish = Some(publish.as_str());
+        tell(
+            "dkim-revoked-in-use",
+            Severity::Critical,
+            &|key| key.state == Revoked && key.unused.is_none(),
+            &|keys| format!("a host may still sign with {keys}, which is revoked"),
+            apply,
+        );
+        tell(
+            "dkim-unconfirmed",
+            Severity::Warning,
+            &DkimKey::is_unconfirmed,
+            &|keys| format!("signs with {keys}, and no look found the record on every name server"),
+            publish,
+        );
+        tell(
+            "dkim-revocation-unseen",
+            Severity::Warning,
+            &|key| key.state == Revoked && key.seen.is_none(),
+            &|keys| format!("the record of {keys} is to say on every name server that it is revoked"),
+            publish,
+        );
+        tell(
+            "dkim-not-in-force",
+            Severity::Warning,
+            &|key| key.state == Retiring && key.unused.is_none(),
+            &|keys| format!("a host may still sign with {keys}, whose turn is over"),
+            apply,
+        );
+        tell(
+            "dkim-unpublished",
+            Severity::Ok,
+            &|key| matches!(key.state, Generated | Published) && key.seen.is_none(),
+            &|keys| format!("{keys} waits for its record to be on every name server"),
+            publish,
+        );
+        let is_due = |key: &DkimKey| {
+            let is_old = self.site.dkim.rotate_every.is_some_and(|days| {
+                key.state == Active && rotation::rotation_due(key, Duration::days(days.into())) <= self.now
+            });
+            let has_successor = || {
+                let waits = |other: &DkimKey| matches!(other.state, Generated | Published) && !other.standby;
+                keys.iter().any(|other| other.algorithm == key.algorithm && waits(other))
+            };
+            let waited = key.seen.is_some() || key.state == Retiring;
+            (is_old && !has_successor()) || (waited && rotation::look_at(key).is_some_and(|at| at <= self.now))
+        };
+        tell("dkim-due", Severity::Ok, &is_due, &|keys| format!("{keys} is due for the next step"), None);
+        found
     }
 
     fn ends(&self) -> Vec<Finding> {

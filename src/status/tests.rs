@@ -315,6 +315,48 @@ fn derived_files_a_missing_key_and_golden_are_compared() {
     assert_eq!(found_with(&inventory, &facts), expected);
 }
 
+/// Returns what is found where the RSA key is as the change makes it, or as the change makes a second one.
+fn found_of_dkim(change: impl Fn(&mut DkimKey), second: bool) -> Vec<(&'static str, Severity, bool)> {
+    let mut key = DkimKey { selector: "b".parse().unwrap(), state: DkimState::Published, ..dkim(DkimAlgorithm::Rsa) };
+    change(&mut key);
+    let mut keys = if second { vec![dkim(DkimAlgorithm::Rsa)] } else { Vec::new() };
+    keys.extend([key, dkim(DkimAlgorithm::Ed25519)]);
+    found(&Inventory { dkim_keys: keys, ..inventory() })
+}
+
+#[test]
+fn a_key_that_signs_unconfirmed_is_told_until_every_name_server_has_it() {
+    let active = |seen| move |key: &mut DkimKey| (key.state, key.seen) = (DkimState::Active, seen);
+    assert_eq!(found_of_dkim(active(None), false), [("dkim-unconfirmed", Severity::Warning, false)]);
+    assert_eq!(found_of_dkim(active(Some(NOW)), false), []);
+}
+
+#[test]
+fn a_successor_that_waits_is_told_and_is_due_when_its_wait_is_over() {
+    let seen = |seen: Option<OffsetDateTime>| found_of_dkim(|key| key.seen = seen, true);
+    assert_eq!(seen(None), [("dkim-unpublished", Severity::Ok, false)]);
+    assert_eq!(seen(Some(NOW)), []);
+    assert_eq!(seen(Some(NOW - Duration::hours(3))), [("dkim-due", Severity::Ok, true)]);
+}
+
+#[test]
+fn a_key_that_left_is_told_while_a_host_may_sign_with_it() {
+    let retiring = |unused| move |key: &mut DkimKey| (key.state, key.unused) = (DkimState::Retiring, unused);
+    assert_eq!(found_of_dkim(retiring(None), true), [("dkim-not-in-force", Severity::Warning, false)]);
+    assert_eq!(found_of_dkim(retiring(Some(NOW)), true), []);
+    assert_eq!(found_of_dkim(retiring(Some(NOW - days(6))), true), [("dkim-due", Severity::Ok, true)]);
+}
+
+#[test]
+fn a_revoked_key_is_urgent_while_a_host_may_sign_with_it() {
+    let revoked = |unused: Option<OffsetDateTime>, seen: Option<OffsetDateTime>| {
+        found_of_dkim(|key| (key.state, key.unused, key.seen) = (DkimState::Revoked, unused, seen), true)
+    };
+    assert_eq!(revoked(None, Some(NOW)), [("dkim-revoked-in-use", Severity::Critical, false)]);
+    assert_eq!(revoked(Some(NOW), None), [("dkim-revocation-unseen", Severity::Warning, false)]);
+    assert_eq!(revoked(Some(NOW), Some(NOW)), []);
+}
+
 #[test]
 fn without_a_ledger_nothing_is_said_of_users() {
     let facts = Facts { has_ledger: false, ..facts() };
