@@ -1,7 +1,10 @@
 //! The only door to the outside: clock, randomness, keys, the environment, the terminal. Tests bring an `Env` of their own.
 #![expect(clippy::disallowed_methods, reason = "this is the door that the others must use")]
 
+mod nameservers;
+
 use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,6 +12,7 @@ use std::time::Duration;
 use ring::rand::SecureRandom as _;
 use time::OffsetDateTime;
 
+use crate::dkim::seeing::{Answer, Question};
 use crate::keys::{self, KeyError, KeyKind, PrivateKey};
 use crate::secret::Secret;
 
@@ -68,6 +72,15 @@ pub trait Env: Sync {
     /// Lets time pass, as while another postseal works.
     fn wait(&self, length: Duration);
 
+    /// Asks every authoritative name server for records, each server by itself; one answer for each question. The servers are
+    /// found by way of the resolver, or of the system's own. `done` is told how many questions are answered.
+    fn ask_name_servers(
+        &self,
+        resolver: Option<SocketAddr>,
+        questions: &[Question],
+        done: &(dyn Fn(usize) + Sync),
+    ) -> Vec<Answer>;
+
     /// Runs a program to its end, with a plain environment; an error if it cannot be started.
     fn run(&self, program: &Program<'_>) -> io::Result<Finished>;
 }
@@ -124,6 +137,15 @@ impl Env for System {
 
     fn wait(&self, length: Duration) {
         std::thread::sleep(length);
+    }
+
+    fn ask_name_servers(
+        &self,
+        resolver: Option<SocketAddr>,
+        questions: &[Question],
+        done: &(dyn Fn(usize) + Sync),
+    ) -> Vec<Answer> {
+        nameservers::look(resolver, questions, done)
     }
 
     fn run(&self, program: &Program<'_>) -> io::Result<Finished> {

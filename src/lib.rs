@@ -32,7 +32,6 @@ pub mod install;
 pub mod status;
 pub mod notify;
 pub mod env;
-pub mod resolver;
 pub mod token;
 pub mod store;
 

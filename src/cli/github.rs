@@ -261,6 +261,14 @@ mod tests {
         fn wait(&self, length: std::time::Duration) {
             System.wait(length);
         }
+        fn ask_name_servers(
+            &self,
+            _resolver: Option<std::net::SocketAddr>,
+            _questions: &[crate::dkim::seeing::Question],
+            _done: &(dyn Fn(usize) + Sync),
+        ) -> Vec<crate::dkim::seeing::Answer> {
+            Vec::new()
+        }
         fn run(&self, program: &Program<'_>) -> std::io::Result<Finished> {
             System.run(program)
         }

@@ -1,6 +1,7 @@
 //! What DKIM says about a key: its record, its selector, its life. Keys come from elsewhere; nothing here signs.
 
 pub mod rotation;
+pub mod seeing;
 
 use time::{Date, OffsetDateTime};
 

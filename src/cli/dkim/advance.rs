@@ -13,10 +13,10 @@ use crate::cli::report::Report;
 use crate::cli::session::{self, Wanted};
 use crate::dkim;
 use crate::dkim::rotation::{self, Line, Purpose, Sighting, Step, Turn};
+use crate::dkim::seeing::{Answer, Question, WantedKey};
 use crate::env::Env;
 use crate::inventory::{DkimAlgorithm, DkimKey, DkimState};
-use crate::names::{DomainName, Selector};
-use crate::resolver::{Answer, Nameservers, Question, WantedKey};
+use crate::names::{Digest, DomainName, Selector};
 use crate::site::Site;
 use crate::store::Writer;
 use crate::store::ledger::Transaction;
@@ -27,12 +27,6 @@ pub(in crate::cli) struct Ways {
     /// Find the name servers by this resolver [default: the system's]
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = resolver)]
     resolver: Option<SocketAddr>,
-}
-
-impl Ways {
-    fn nameservers(&self) -> Nameservers {
-        Nameservers::new(self.resolver)
-    }
 }
 
 fn resolver(text: &str) -> Result<SocketAddr, String> {
@@ -94,7 +88,8 @@ pub(in crate::cli) fn advance_all(
 ) -> Result<Advanced, Failure> {
     let mut advanced = Advanced::default();
     rotate_due(env, &wanted.site, store, &mut advanced)?;
-    let due = store.ledger().dkim_due(env.now())?;
+    let mut due = store.ledger().dkim_due(env.now())?;
+    due.extend(given_up(&wanted.site, store)?);
     advance_lines(env, &wanted.site, store, &due, ways, &mut advanced)?;
     make_standbys(env, &wanted.site, store, &mut advanced)?;
     Ok(advanced)
@@ -113,6 +108,20 @@ pub(super) fn refresh_if_stale(wanted: &Wanted, store: &mut Writer) -> Result<()
 fn is_wanted(site: &Site, domain: &DomainName, algorithm: DkimAlgorithm) -> Option<bool> {
     let at = site.domains.binary_search_by(|known| known.name.cmp(domain)).ok()?;
     site.domains.get(at).map(|domain| domain.dkim.contains(&algorithm))
+}
+
+/// Returns the domains and algorithms that sign though the settings no longer want it. Where every domain wants an algorithm,
+/// nobody is looked for.
+fn given_up(site: &Site, store: &Writer) -> Result<Vec<(DomainName, DkimAlgorithm)>, Failure> {
+    let mut found = Vec::new();
+    for algorithm in DkimAlgorithm::ALL {
+        if site.domains.iter().any(|domain| !domain.dkim.contains(&algorithm)) {
+            let signers = store.ledger().dkim_signers(algorithm)?.into_iter();
+            let unwanted = signers.filter(|domain| is_wanted(site, domain, algorithm) == Some(false));
+            found.extend(unwanted.map(|domain| (domain, algorithm)));
+        }
+    }
+    Ok(found)
 }
 
 /// Begins the rotation of keys that are old enough.
@@ -211,6 +220,7 @@ pub(super) fn advance_lines(
     advanced: &mut Advanced,
 ) -> Result<(), Failure> {
     let mut known = Vec::new();
+    let lines: BTreeSet<&(DomainName, DkimAlgorithm)> = lines.iter().collect();
     for (domain, algorithm) in lines {
         if let Some(wanted) = is_wanted(site, domain, *algorithm) {
             known.push((store.ledger().dkim_line(domain, *algorithm)?, wanted));
@@ -219,7 +229,7 @@ pub(super) fn advance_lines(
     let asked = env.now();
     let keys: Vec<&DkimKey> = known.iter().flat_map(|(line, _)| line.to_look_at(asked)).collect();
     let questions: Vec<Question> = keys.iter().map(|key| question(key)).collect();
-    let answers = ways.nameservers().look(&questions, &|_| {});
+    let answers = env.ask_name_servers(ways.resolver, &questions, &|_| {});
     let answered: Answered<'_> =
         keys.into_iter().zip(&answers).map(|(key, answer)| ((&key.domain, &key.selector), answer)).collect();
     // The clocks begin when the answers are there.
@@ -231,8 +241,24 @@ pub(super) fn advance_lines(
         }
         Ok::<_, Failure>(outcomes)
     })?;
+    let destroyed = outcomes.iter().flat_map(|outcome| {
+        outcome.line.keys().iter().filter(|key| key.state == DkimState::Destroyed).map(|key| key.key)
+    });
+    remove_keys(store, &destroyed.collect())?;
     for outcome in outcomes {
         told(&outcome, advanced);
+    }
+    Ok(())
+}
+
+/// Removes private halves that nothing refers to any more; another domain may have the same key.
+fn remove_keys(store: &Writer, keys: &BTreeSet<Digest>) -> Result<(), Failure> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let referred = store.ledger().referred()?.keys;
+    for key in keys.iter().filter(|key| !referred.contains(&key.short())) {
+        store.remove_key(key)?;
     }
     Ok(())
 }

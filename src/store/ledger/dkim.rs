@@ -81,6 +81,12 @@ pub(super) fn without_standby(sql: &Connection) -> Result<Vec<(DomainName, DkimA
     all(sql, query, [], of_line)
 }
 
+pub(super) fn signers(sql: &Connection, of: DkimAlgorithm) -> Result<Vec<DomainName>, LedgerError> {
+    let query = "SELECT DISTINCT domain FROM dkim_key
+                 WHERE algorithm = ?1 AND state IN ('generated', 'published', 'active') ORDER BY domain";
+    all(sql, query, [of.as_str()], |row| parsed(&text(row, 0)?, "domain name"))
+}
+
 pub(super) fn line(sql: &Connection, domain: &DomainName, of: DkimAlgorithm) -> Result<Line, LedgerError> {
     let query = format!(
         "SELECT {COLUMNS} FROM dkim_key WHERE domain = ?1 AND algorithm = ?2 AND state <> 'destroyed' ORDER BY selector"

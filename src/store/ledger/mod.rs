@@ -322,6 +322,11 @@ impl Ledger {
         dkim::without_standby(&self.sql)
     }
 
+    /// Returns the domains that sign by the algorithm, or have a key that is to.
+    pub fn dkim_signers(&self, algorithm: DkimAlgorithm) -> Result<Vec<DomainName>, LedgerError> {
+        dkim::signers(&self.sql, algorithm)
+    }
+
     /// Returns the keys of a domain and algorithm that are not destroyed.
     pub fn dkim_line(&self, domain: &DomainName, algorithm: DkimAlgorithm) -> Result<Line, LedgerError> {
         dkim::line(&self.sql, domain, algorithm)

@@ -1,6 +1,4 @@
-//! Asks authoritative name servers, each by itself: what a resolver remembers says nothing about what others will see.
-
-use std::net::SocketAddr;
+//! What authoritative name servers are asked about DKIM records, and what they say. The asking is `env`'s.
 
 use crate::dkim::rotation::Sighting;
 
@@ -34,24 +32,4 @@ pub struct Answer {
     pub sighting: Sighting,
     /// Every server that does not have it, by name, with the reason.
     pub lacking: Vec<(String, String)>,
-}
-
-/// The way to authoritative servers.
-#[derive(Debug)]
-pub struct Nameservers {
-    resolver: Option<SocketAddr>,
-}
-
-impl Nameservers {
-    /// Finds servers by way of a resolver; none is the system's own.
-    pub fn new(resolver: Option<SocketAddr>) -> Self {
-        Self { resolver }
-    }
-
-    /// Asks every authoritative server for every record. `done` is told how many questions are answered.
-    pub fn look(&self, questions: &[Question], done: &(dyn Fn(usize) + Sync)) -> Vec<Answer> {
-        done(questions.len());
-        let unknown = |_: &Question| Answer { sighting: Sighting::Unknown, lacking: Vec::new() };
-        questions.iter().map(unknown).collect()
-    }
 }
