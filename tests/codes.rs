@@ -135,6 +135,23 @@ const CASES: &[Case] = &[
     ("csv-name", 2, |site| import(site, "address,device\nbob@example.com,My Phone\n", &["--stop"])),
     ("device-taken", 2, |site| postseal(site, ["user", "add", "alice@example.com"])),
     ("device-unknown", 2, |site| postseal(site, ["user", "handout", "alice@example.com", "--device", "fone"])),
+    ("dkim-key-ambiguous", 2, |site| {
+        second_domain(site);
+        postseal(site, ["dkim", "revoke", "202611r"])
+    }),
+    ("dkim-key-revoked", 2, |site| {
+        assert_eq!(postseal(site, ["dkim", "revoke", "202611r"]).exit_code, 0);
+        postseal(site, ["dkim", "revoke", "202611r"])
+    }),
+    ("dkim-key-unknown", 2, |site| postseal(site, ["dkim", "revoke", "202610r"])),
+    ("dkim-nothing-to-confirm", 2, |site| {
+        assert_eq!(postseal(site, ["dkim", "confirm", "202611r"]).exit_code, 0);
+        postseal(site, ["dkim", "confirm", "202611r"])
+    }),
+    ("domain-not-named", 2, |site| {
+        second_domain(site);
+        postseal(site, ["dkim", "rotate"])
+    }),
     ("domain-unknown", 2, |site| postseal(site, ["dns", "example.org"])),
     ("empty-secret", 2, |site| passwd(site, b"\n")),
     ("file-name", 2, |site| {
@@ -266,6 +283,7 @@ const CASES: &[Case] = &[
         trust_one_ca(site);
         postseal(site, ["user", "remove", "bob@example.com"])
     }),
+    ("rotate-every-missing", 2, |site| postseal(site, ["dkim", "rotate", "--due"])),
     ("secret-in-golden", 4, |site| {
         assert_eq!(postseal(site, ["bless"]).exit_code, 0);
         fs::write(site.join("golden/key"), "-----BEGIN PRIVATE KEY-----\n").unwrap();
@@ -339,6 +357,11 @@ fn edit(site: &Path, old: &str, new: &str) {
 fn trust_one_ca(site: &Path) {
     edit(site, "# clients.trust = \"pinned\"", "clients.trust = \"ca\"");
     assert_eq!(postseal(site, ["user", "add", "bob@example.com"]).exit_code, 0);
+}
+
+fn second_domain(site: &Path) {
+    edit(site, "[aliases]", "[[domain]]\nname = \"example.org\"\n[aliases]");
+    assert_eq!(postseal(site, ["render"]).exit_code, 0);
 }
 
 fn second_host(site: &Path) {

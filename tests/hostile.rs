@@ -423,6 +423,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("--platform", "debian"),
     ("--reason", "left"),
     ("--recipient", "age1nobody"),
+    ("--resolver", "192.0.2.53:5300"),
     ("--root", "/nowhere/root"),
     ("--sender", "sales@example.com"),
     ("--sort", "expiry"),
@@ -437,6 +438,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("<DOMAIN>", "example.com"),
     ("<FILE>", "/nowhere/site.age"),
     ("<HOST>", "mail.example.com"),
+    ("<KEY>", "202611r"),
     ("<SHELL>", "bash"),
     ("<TEXT>", "alice"),
 ];

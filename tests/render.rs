@@ -14,8 +14,8 @@ use postseal::names::{Digest, Serial};
 use postseal::platform::{Platform, Version};
 use postseal::render::{builtin_templates, quote, render};
 use postseal::site::{
-    Accounts, Alias, Ca, CertificateSource, Delivery, Dmarc, DmarcPolicy, Domain, Host, Site, SmtpdConf, SpfPolicy,
-    Trust,
+    Accounts, Alias, Ca, CertificateSource, Delivery, Dkim, Dmarc, DmarcPolicy, Domain, Host, Site, SmtpdConf,
+    SpfPolicy, Trust,
 };
 use postseal::tree::{Class, Content, Entry, Tree};
 use time::macros::datetime;
@@ -56,6 +56,7 @@ fn site() -> Site {
             address: "postmaster@example.com".parse().unwrap(),
             targets: vec!["alice@example.com".parse().unwrap(), "bob@elsewhere.net".parse().unwrap()],
         }],
+        dkim: Dkim::default(),
         delivery: Delivery::Lmtp { socket: None },
         trust: Trust::Pinned,
         ca: Ca { name: "Example".to_owned(), key: KeyKind::P256 },

@@ -158,6 +158,7 @@ fn a_crl_is_made_anew_at_half_its_life_and_its_end_is_told_before_it_locks_anyon
     fs::write(site.join("postseal.toml"), settings.replace("# clients.trust = \"pinned\"", "clients.trust = \"ca\""))
         .unwrap();
     assert_eq!(run(0, &site, "user add bob@example.com").exit_code, 0);
+    assert_eq!(run(0, &site, "dkim confirm 202611r 202611e").exit_code, 0);
     let nagios = |days| run(days, &site, "status --format nagios --warn 1d --critical 0d");
     assert_eq!(nagios(1).exit_code, 0, "{}", nagios(1).out);
     let due = (1..60).find(|days| nagios(*days).exit_code == 1).unwrap();
