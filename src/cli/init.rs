@@ -221,7 +221,10 @@ fn next_steps(target: &SiteDir, args: &Init, site: &Site, made: &Made) -> Vec<St
             ));
         }
     }
-    steps.push(format!("publish the records of {}", target.path(format!("out/dns/{}.zone", args.domain))));
+    steps.push(format!(
+        "publish the records of {}, then: postseal dkim advance",
+        target.path(format!("out/dns/{}.zone", args.domain))
+    ));
     match &args.user {
         Some(user) => {
             let secrets = target.path("state/passwords").join(user.path_component());

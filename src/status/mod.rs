@@ -553,7 +553,7 @@ impl Look<'_> {
             "dkim-unconfirmed",
             Severity::Warning,
             &DkimKey::is_unconfirmed,
-            &|keys| format!("signs with {keys}, and no look found the record on every name server"),
+            &|keys| format!("signs with {keys}, which every name server must know: not seen yet"),
             publish,
         );
         tell(

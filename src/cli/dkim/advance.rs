@@ -144,16 +144,24 @@ pub(super) fn due_for_rotation(
     Ok(aged.into_iter().map(|key| (key.domain, key.algorithm)).collect())
 }
 
-/// Lets a successor take its way for each of the lines: the standby key, or a new one. Returns the selectors of those that were
-/// on their way already.
+/// What came of lines that were to rotate, but for those that have a new key now.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    /// Of which a successor was on its way already.
+    pub(super) under_way: Vec<(DomainName, Selector)>,
+    /// Of which the standby key takes over.
+    pub(super) by_standby: Vec<(DomainName, DkimAlgorithm)>,
+}
+
+/// Lets a successor take its way for each of the lines: the standby key, or a new one.
 pub(super) fn begin_rotation(
     env: &dyn Env,
     store: &mut Writer,
     lines: &[(DomainName, DkimAlgorithm)],
     advanced: &mut Advanced,
-) -> Result<Vec<(DomainName, Selector)>, Failure> {
+) -> Result<Begun, Failure> {
     let now = env.now();
-    let mut under_way = Vec::new();
+    let mut begun = Begun::default();
     let mut orders = Vec::new();
     for (domain, algorithm) in lines {
         let turn = store.transact(|ledger| {
@@ -167,8 +175,9 @@ pub(super) fn begin_rotation(
             Ok::<_, Failure>(turn)
         })?;
         match turn {
-            Turn::UnderWay(selector) => under_way.push((domain.clone(), selector)),
+            Turn::UnderWay(selector) => begun.under_way.push((domain.clone(), selector)),
             Turn::Standby(selector) => {
+                begun.by_standby.push((domain.clone(), *algorithm));
                 let line = format!("{domain}: the standby key {selector} ({}) takes over", algorithm.as_str());
                 advanced.step(&(domain, *algorithm, &selector), "rotation-begun", line);
             }
@@ -180,7 +189,7 @@ pub(super) fn begin_rotation(
     for key in keys::make(env, store, &orders)? {
         made(&key, advanced);
     }
-    Ok(under_way)
+    Ok(begun)
 }
 
 fn made(key: &DkimKey, advanced: &mut Advanced) {
@@ -346,7 +355,9 @@ fn told(outcome: &Outcome, advanced: &mut Advanced) {
         advanced.to_publish.insert(domain.clone());
     }
     for selector in &outcome.seen {
-        let line = format!("{domain}: every name server has the record of {selector}");
+        let state = outcome.line.key(selector).map(|key| key.state);
+        let what = if state == Some(DkimState::Revoked) { "revocation" } else { "record" };
+        let line = format!("{domain}: every name server has the {what} of {selector}");
         advanced.step(&of(selector), "seen", line);
     }
     for step in &outcome.steps {
