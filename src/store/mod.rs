@@ -259,7 +259,9 @@ impl Writer {
     /// Brings the derived files up to date with the ledger: `postseal.lock` and `out/`. Returns whether either changed.
     pub fn refresh_derived(&self, tree: &Tree) -> Result<bool, StoreError> {
         let out = self.write_out(tree)?;
-        Ok(self.refresh_lock()? || out)
+        let changed = self.refresh_lock()? || out;
+        self.ledger.derived_is_fresh()?;
+        Ok(changed)
     }
 
     /// Brings `postseal.lock` up to date with the ledger. Returns whether it changed.

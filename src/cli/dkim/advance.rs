@@ -75,7 +75,7 @@ pub(super) fn advance(env: &dyn Env, site: Option<&Utf8Path>, args: &Advance) ->
     let mut store = session::writer(env, directory)?;
     let wanted = Wanted::read(store.site())?;
     let advanced = advance_all(env, &wanted, &mut store, &args.ways)?;
-    refresh_if_stale(&wanted, &mut store).map_err(|failure| failure.after("what was due is recorded"))?;
+    refresh_if_stale(&wanted, &store).map_err(|failure| failure.after("what was due is recorded"))?;
     report(&advanced, &wanted, &store, args.quiet)
 }
 
@@ -96,10 +96,9 @@ pub(in crate::cli) fn advance_all(
 }
 
 /// Brings the derived files up to date where they are not, be it from an earlier run that was killed.
-pub(super) fn refresh_if_stale(wanted: &Wanted, store: &mut Writer) -> Result<(), Failure> {
+pub(super) fn refresh_if_stale(wanted: &Wanted, store: &Writer) -> Result<(), Failure> {
     if store.ledger().derived_is_stale()? {
         session::refresh(wanted, store)?;
-        store.transact(|ledger| ledger.set_derived_stale(false))?;
     }
     Ok(())
 }
@@ -339,7 +338,7 @@ fn move_on(
         ledger.record_event(now, "dkim-withdrawn", domain.as_str(), &detail)?;
     }
     if withdrawn || !steps.is_empty() {
-        ledger.set_derived_stale(true)?;
+        ledger.set_derived_stale()?;
     }
     Ok(Outcome { line, steps, seen, lacking, withdrawn })
 }

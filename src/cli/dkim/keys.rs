@@ -71,7 +71,7 @@ pub(super) fn record(
     let mut line = ledger.dkim_line(&key.domain, key.algorithm)?;
     line.add(key, purpose, now).map_err(unexpected)?;
     ledger.save_dkim_line(&line)?;
-    ledger.set_derived_stale(true)?;
+    ledger.set_derived_stale()?;
     let added = line.key(&selector).cloned().ok_or_else(|| unexpected(RotationError::NoSuchKey(selector)))?;
     let what = if purpose == Purpose::Import { "dkim-key-imported" } else { "dkim-key-made" };
     let detail =

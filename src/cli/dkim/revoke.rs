@@ -46,11 +46,11 @@ pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> R
             None => successor,
         };
         ledger.record_event(now, "dkim-key-compromised", &named.record(), &json!({ "successor": successor }))?;
-        ledger.set_derived_stale(true)?;
+        ledger.set_derived_stale()?;
         Ok::<_, Failure>(successor)
     })?;
     let recorded = format!("the revocation of {} is recorded", named.record());
-    super::advance::refresh_if_stale(&wanted, &mut store).map_err(|failure| failure.after(&recorded))?;
+    super::advance::refresh_if_stale(&wanted, &store).map_err(|failure| failure.after(&recorded))?;
     let line = store.ledger().dkim_line(domain, algorithm)?;
     let successor = successor.and_then(|selector| line.key(&selector).cloned());
     let zone = session::shown(&store, &format!("out/dns/{domain}.zone"));

@@ -123,14 +123,9 @@ pub(super) fn derived_is_stale(sql: &Connection) -> Result<bool, LedgerError> {
 }
 
 impl Transaction<'_> {
-    /// Records that `out/` and `postseal.lock` do not show what is recorded, or that they do.
-    pub fn set_derived_stale(&mut self, stale: bool) -> Result<(), LedgerError> {
-        let change = if stale {
-            "INSERT OR IGNORE INTO stale_derived (only_one) VALUES (1)"
-        } else {
-            "DELETE FROM stale_derived"
-        };
-        self.connection().execute(change, [])?;
+    /// Records that `out/` and `postseal.lock` do not show what is recorded, until they are brought up to date.
+    pub fn set_derived_stale(&mut self) -> Result<(), LedgerError> {
+        self.connection().execute("INSERT OR IGNORE INTO stale_derived (only_one) VALUES (1)", [])?;
         Ok(())
     }
 

@@ -357,6 +357,14 @@ impl Ledger {
         dkim::derived_is_stale(&self.sql)
     }
 
+    /// Records that `out/` and `postseal.lock` show what is recorded.
+    pub fn derived_is_fresh(&self) -> Result<(), LedgerError> {
+        if self.derived_is_stale()? {
+            self.sql.execute("DELETE FROM stale_derived", [])?;
+        }
+        Ok(())
+    }
+
     /// Tells whether nothing was ever recorded.
     pub fn is_empty(&self) -> Result<bool, LedgerError> {
         read::is_empty(&self.sql)
