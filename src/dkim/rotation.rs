@@ -85,6 +85,24 @@ pub enum Step {
     Destroyed(Selector),
 }
 
+/// What a run did to a line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Whether the line was ended, for the settings do not want it.
+    pub withdrawn: bool,
+    /// The keys that every server was seen to have, for the first time or again.
+    pub seen: Vec<Selector>,
+    /// What time brought.
+    pub steps: Vec<Step>,
+}
+
+impl Moved {
+    /// Tells whether what is rendered changed.
+    pub fn is_rendered(&self) -> bool {
+        self.withdrawn || !self.steps.is_empty()
+    }
+}
+
 /// Why a line does not do what it was told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RotationError {
@@ -198,6 +216,26 @@ impl Line {
         Turn::Standby(standby)
     }
 
+    /// Does all that a run does for a line: takes in what the servers said of [`Self::to_look_at`], ends the line if the settings
+    /// do not want it, and does what time brings.
+    pub fn run(&mut self, answers: &[(Selector, Sighting)], wanted: bool, now: OffsetDateTime) -> Moved {
+        let (mut seen, mut everywhere) = (Vec::new(), Vec::new());
+        for (selector, sighting) in answers {
+            let was_unseen = self.key(selector).is_some_and(|key| key.seen.is_none());
+            self.look(selector, *sighting, now);
+            if matches!(sighting, Sighting::Everywhere { .. }) {
+                everywhere.push(selector.clone());
+                if was_unseen {
+                    seen.push(selector.clone());
+                }
+            }
+        }
+        // After the answers, which are about the records that there were: the end of a line changes what they ask for.
+        let withdrawn = !wanted && self.withdraw(now);
+        let steps = self.advance(&everywhere, now);
+        Moved { withdrawn, seen, steps }
+    }
+
     /// Takes in what the servers said of a key's record.
     pub fn look(&mut self, selector: &Selector, sighting: Sighting, now: OffsetDateTime) {
         self.change(selector, |key| {
@@ -223,18 +261,20 @@ impl Line {
         });
     }
 
-    /// Takes an administrator's word that every authoritative server has the record that a key's state asks for.
+    /// Takes an administrator's word that every authoritative server has the record that a key's state asks for. What was seen
+    /// already is not waited for anew, and a key that waits can be confirmed even then: no server may answer when it is its turn.
     ///
     /// # Errors
     /// [`RotationError::NoSuchKey`], and [`RotationError::NothingToConfirm`] if no server is waited for.
     pub fn confirm(&mut self, selector: &Selector, now: OffsetDateTime) -> Result<(), RotationError> {
         let key = self.key(selector).ok_or_else(|| RotationError::NoSuchKey(selector.clone()))?;
-        if key.state == DkimState::Retiring || key.seen.is_some() {
+        let is_proved = key.confirmed || (key.seen.is_some() && !is_waiting(key));
+        if key.state == DkimState::Retiring || is_proved {
             return Err(RotationError::NothingToConfirm(selector.clone()));
         }
         self.change(selector, |key| {
             publish(key, now);
-            key.seen = Some(now);
+            key.seen.get_or_insert(now);
             key.confirmed = true;
         });
         Ok(())

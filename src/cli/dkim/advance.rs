@@ -12,7 +12,7 @@ use crate::cli::failure::Failure;
 use crate::cli::report::Report;
 use crate::cli::session::{self, Wanted};
 use crate::dkim;
-use crate::dkim::rotation::{self, Line, Purpose, Sighting, Step, Turn};
+use crate::dkim::rotation::{self, Line, Moved, Purpose, Sighting, Step, Turn};
 use crate::dkim::seeing::{Answer, Question, WantedKey};
 use crate::env::Env;
 use crate::inventory::{DkimAlgorithm, DkimKey, DkimState};
@@ -285,10 +285,8 @@ type Answered<'a> = BTreeMap<(&'a DomainName, &'a Selector), &'a Answer>;
 /// What became of a line.
 struct Outcome {
     line: Line,
-    steps: Vec<Step>,
-    seen: Vec<Selector>,
+    moved: Moved,
     lacking: Vec<(Selector, Vec<(String, String)>)>,
-    withdrawn: bool,
 }
 
 fn move_on(
@@ -300,31 +298,17 @@ fn move_on(
 ) -> Result<Outcome, Failure> {
     let (domain, algorithm) = (line.domain(), line.algorithm());
     let mut line = ledger.dkim_line(domain, algorithm)?;
-    let withdrawn = !wanted && line.withdraw(now);
-    let mut looked = Vec::new();
-    let mut seen = Vec::new();
-    let mut lacking = Vec::new();
-    let keys: Vec<(Selector, bool)> =
-        line.keys().iter().map(|key| (key.selector.clone(), key.seen.is_none())).collect();
-    for (selector, was_unseen) in keys {
-        let Some(answer) = answered.get(&(domain, &selector)).copied() else { continue };
-        line.look(&selector, answer.sighting, now);
-        if matches!(answer.sighting, Sighting::Everywhere { .. }) {
-            if was_unseen {
-                seen.push(selector.clone());
-            }
-            looked.push(selector);
-        } else {
-            lacking.push((selector, answer.lacking.clone()));
-        }
-    }
-    let steps = line.advance(&looked, now);
+    let answer = |key: &DkimKey| answered.get(&(domain, &key.selector)).map(|answer| (key.selector.clone(), *answer));
+    let answers: Vec<(Selector, &Answer)> = line.keys().iter().filter_map(answer).collect();
+    let sightings: Vec<(Selector, Sighting)> =
+        answers.iter().map(|(selector, answer)| (selector.clone(), answer.sighting)).collect();
+    let moved = line.run(&sightings, wanted, now);
     ledger.save_dkim_line(&line)?;
     let name = |selector: &Selector| dkim::record_name(selector, domain);
-    for selector in &seen {
+    for selector in &moved.seen {
         ledger.record_event(now, "dkim-key-seen", &name(selector), &json!({}))?;
     }
-    for step in &steps {
+    for step in &moved.steps {
         match step {
             Step::Activated(selector, before) => {
                 ledger.record_event(now, "dkim-key-activated", &name(selector), &json!({ "before": before }))?;
@@ -333,33 +317,36 @@ fn move_on(
             Step::Destroyed(selector) => ledger.record_event(now, "dkim-key-destroyed", &name(selector), &json!({}))?,
         }
     }
-    if withdrawn {
+    if moved.withdrawn {
         let detail = json!({ "algorithm": algorithm.as_str() });
         ledger.record_event(now, "dkim-withdrawn", domain.as_str(), &detail)?;
     }
-    if withdrawn || !steps.is_empty() {
+    if moved.is_rendered() {
         ledger.set_derived_stale()?;
     }
-    Ok(Outcome { line, steps, seen, lacking, withdrawn })
+    let lacks = |(_, answer): &(_, &Answer)| !matches!(answer.sighting, Sighting::Everywhere { .. });
+    let lacking =
+        answers.into_iter().filter(lacks).map(|(selector, answer)| (selector, answer.lacking.clone())).collect();
+    Ok(Outcome { line, moved, lacking })
 }
 
 /// Says what became of a line.
 fn told(outcome: &Outcome, advanced: &mut Advanced) {
     let (domain, algorithm) = (outcome.line.domain(), outcome.line.algorithm());
     let of = |selector| (domain, algorithm, selector);
-    if outcome.withdrawn {
+    if outcome.moved.withdrawn {
         let line = format!("{domain}: {} is given up, as the settings want", algorithm.as_str());
         advanced.steps.push((line, json!({ "domain": domain, "algorithm": algorithm.as_str(), "what": "withdrawn" })));
         advanced.signs_anew = true;
         advanced.to_publish.insert(domain.clone());
     }
-    for selector in &outcome.seen {
+    for selector in &outcome.moved.seen {
         let state = outcome.line.key(selector).map(|key| key.state);
         let what = if state == Some(DkimState::Revoked) { "revocation" } else { "record" };
         let line = format!("{domain}: every name server has the {what} of {selector}");
         advanced.step(&of(selector), "seen", line);
     }
-    for step in &outcome.steps {
+    for step in &outcome.moved.steps {
         match step {
             Step::Activated(selector, before) => {
                 let place = before.as_ref().map_or_else(String::new, |before| format!(" in the place of {before}"));
