@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its cases fails")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The program with a fixed clock; `cargo test` builds it beside the tests.
@@ -37,6 +38,14 @@ fn copy(from: &Path, place: &Path) -> PathBuf {
     fs::copy(from, &to).unwrap();
     for beside in ["in", "out"] {
         fs::create_dir_all(to.with_extension(beside)).unwrap();
+    }
+    if from.ends_with("dkim-import.md") {
+        // Keys that other programs made.
+        for key in fs::read_dir("fuzz/seeds/dkim").unwrap().map(|entry| entry.unwrap().path()) {
+            let copy = to.with_extension("in").join(key.file_name().unwrap());
+            fs::copy(key, &copy).unwrap();
+            fs::set_permissions(copy, fs::Permissions::from_mode(0o600)).unwrap();
+        }
     }
     to
 }

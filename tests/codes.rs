@@ -135,6 +135,26 @@ const CASES: &[Case] = &[
     ("csv-name", 2, |site| import(site, "address,device\nbob@example.com,My Phone\n", &["--stop"])),
     ("device-taken", 2, |site| postseal(site, ["user", "add", "alice@example.com"])),
     ("device-unknown", 2, |site| postseal(site, ["user", "handout", "alice@example.com", "--device", "fone"])),
+    ("dkim-import-known", 2, |site| {
+        assert_eq!(import_key(site, "mail", SEED).exit_code, 0);
+        import_key(site, "mail2", SEED)
+    }),
+    ("dkim-import-readable", 0, |site| {
+        let key = site.join("key");
+        fs::write(&key, SEED).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        postseal(site, ["dkim", "import", "example.com", "mail", key.to_str().unwrap()])
+    }),
+    ("dkim-import-refused", 2, |site| import_key(site, "mail", "no key")),
+    ("dkim-import-unwanted", 2, |site| {
+        edit(site, "name = \"example.com\"", "name = \"example.com\"\ndkim = [\"rsa\"]");
+        import_key(site, "mail", SEED)
+    }),
+    ("dkim-import-waits", 2, |site| {
+        assert_eq!(postseal(site, ["dkim", "confirm", "202611e"]).exit_code, 0);
+        assert_eq!(postseal(site, ["dkim", "rotate"]).exit_code, 0);
+        import_key(site, "mail", SEED)
+    }),
     ("dkim-key-ambiguous", 2, |site| {
         second_domain(site);
         postseal(site, ["dkim", "revoke", "202611r"])
@@ -148,6 +168,7 @@ const CASES: &[Case] = &[
         assert_eq!(postseal(site, ["dkim", "confirm", "202611r"]).exit_code, 0);
         postseal(site, ["dkim", "confirm", "202611r"])
     }),
+    ("dkim-selector-used", 2, |site| import_key(site, "202611r", SEED)),
     ("domain-not-named", 2, |site| {
         second_domain(site);
         postseal(site, ["dkim", "rotate"])
@@ -359,6 +380,16 @@ fn trust_one_ca(site: &Path) {
     assert_eq!(postseal(site, ["user", "add", "bob@example.com"]).exit_code, 0);
 }
 
+/// An Ed25519 key (RFC 8032 §7.1, test 1).
+const SEED: &str = "nWGxne/9WmC6hEr0kuwsxERJxXN7MmkZcDusAxyuf2A=\n";
+
+fn import_key(site: &Path, selector: &str, key: &str) -> Answer {
+    let file = site.join("key");
+    fs::write(&file, key).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    postseal(site, ["dkim", "import", "example.com", selector, file.to_str().unwrap()])
+}
+
 fn second_domain(site: &Path) {
     edit(site, "[aliases]", "[[domain]]\nname = \"example.org\"\n[aliases]");
     assert_eq!(postseal(site, ["render"]).exit_code, 0);
@@ -413,7 +444,7 @@ fn template(site: &Path, name: &str, text: &str) -> Answer {
 }
 
 /// What hinders no work, so that there is a report of it, too.
-const DONE_ALL_THE_SAME: [&str; 2] = ["crl-behind", "revoked-still-admitted"];
+const DONE_ALL_THE_SAME: [&str; 3] = ["crl-behind", "dkim-import-readable", "revoked-still-admitted"];
 
 fn reported(answer: &Answer) -> BTreeSet<&str> {
     let code = |line: &'_ str| ["error[", "warning["].iter().find_map(|kind| line.strip_prefix(kind)).is_some();

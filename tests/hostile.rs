@@ -439,6 +439,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("<FILE>", "/nowhere/site.age"),
     ("<HOST>", "mail.example.com"),
     ("<KEY>", "202611r"),
+    ("<SELECTOR>", "mail"),
     ("<SHELL>", "bash"),
     ("<TEXT>", "alice"),
 ];

@@ -7,6 +7,7 @@ use camino::Utf8Path;
 use postseal::accounts_csv::List;
 use postseal::cli::draw::{draw, json_text, short, to_json};
 use postseal::diag::{Diagnostic, Source};
+use postseal::dkim::private::PrivateHalf;
 use postseal::dns::zone::character_strings;
 use postseal::inventory::{DkimKey, DkimState, Inventory, ServerCertificate};
 use postseal::keys::{PemItem, PrivateKey, PublicKey, encode_pem, pem_items, spki_of};
@@ -29,6 +30,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// Every target.
 pub const TARGETS: &[Target] = &[
     ("certificate", certificate),
+    ("dkim", dkim),
     ("key", key),
     ("list", list),
     ("lock", lock),
@@ -52,6 +54,17 @@ pub fn certificate(data: &[u8]) {
     assert_eq!(certificate.der(), data);
     assert_eq!(Certificate::from_pem(&certificate.pem()).unwrap(), certificate);
     let _ = (certificate.profile(), certificate.is_signed_by(&certificate), certificate.facts().is_twin());
+}
+
+/// A DKIM key from elsewhere: refused with a mend that shows nothing of it, or kept in a form that is read as the same key.
+pub fn dkim(data: &[u8]) {
+    match PrivateHalf::read(&Secret::new(data.to_vec())) {
+        Ok(half) => {
+            assert_eq!(PrivateHalf::read(half.file()).unwrap(), half);
+            assert!(half.file().expose().is_ascii() && !half.public().is_empty());
+        }
+        Err(unusable) => assert!(!unusable.to_string().is_empty() && !unusable.mend().is_empty()),
+    }
 }
 
 /// A private key in DER, as it is and as if it were encrypted.

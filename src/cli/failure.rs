@@ -61,6 +61,15 @@ impl Failure {
         Self::Recorded(diagnostics)
     }
 
+    /// Says that a run over many ended here, what of it is recorded, in words such as `2 certificates are`, and how it goes on.
+    pub(super) fn stopped(self, recorded: &str) -> Self {
+        let mut diagnostics = self.diagnostics().to_vec();
+        let message = format!("{recorded} recorded, and the run ended there");
+        let help = "mend what is named above, and run the same command again: it goes on where it stopped";
+        diagnostics.push(Diagnostic::error("import-stopped", message, help));
+        Self::Recorded(diagnostics)
+    }
+
     /// Says that a handover is recorded all the same, and who removes what is still there.
     pub(super) fn unremoved(self, recorded: &str) -> Self {
         let mut diagnostics = self.diagnostics().to_vec();

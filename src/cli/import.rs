@@ -5,19 +5,18 @@
 //! who is recorded is skipped.
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZero;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use crate::accounts_csv::{Column, Line, List};
 use crate::cli::failure::{DIFFERS, Failure};
 use crate::cli::issuing;
 use crate::cli::make::{self, ClientKey, ClientOrder, SiteCa};
+use crate::cli::progress;
 use crate::cli::report::Report;
 use crate::cli::session;
 use crate::cli::user::{check_mailbox, how_to_activate, mail_password, trust_list_long, twins};
@@ -254,8 +253,8 @@ fn issue(env: &dyn Env, args: &Import, site: &Site, jobs: Vec<Job>, store: &mut 
     let mut ca = make::open_site_ca(env, store, file)?;
     issuing::provide(env, site, store, &mut ca)?;
     let managed = site.accounts == Accounts::Managed;
-    let threads = args.jobs.map_or_else(|| thread::available_parallelism().map_or(1, NonZero::get), usize::from);
-    let progress = progress(env, jobs.len());
+    let threads = args.jobs.map_or_else(make::cores, usize::from);
+    let progress = progress::bar(env, jobs.len(), "users");
     let incoming = store.incoming().in_bulk();
     let queue = Mutex::new(jobs.into_iter());
     let mut issued = 0;
@@ -279,26 +278,7 @@ fn issue(env: &dyn Env, args: &Import, site: &Site, jobs: Vec<Job>, store: &mut 
 
 /// Says how far a run came that could not go on.
 fn stopped(failure: Failure, issued: usize) -> Failure {
-    if issued == 0 {
-        return failure;
-    }
-    let mut diagnostics = failure.diagnostics().to_vec();
-    let message = format!("{} recorded, and the run ended there", certificates(issued));
-    let help = "mend what is named above, and run the same command again: it goes on where it stopped";
-    diagnostics.push(Diagnostic::error("import-stopped", message, help));
-    Failure::Recorded(diagnostics)
-}
-
-/// A bar for who looks on.
-fn progress(env: &dyn Env, users: usize) -> ProgressBar {
-    if !env.person_is_there() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(Some(users as u64), ProgressDrawTarget::stderr());
-    match ProgressStyle::with_template("{bar:40} {pos} of {len} users, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
+    if issued == 0 { failure } else { failure.stopped(&certificates(issued)) }
 }
 
 /// Makes what users need.

@@ -83,6 +83,11 @@ pub(super) fn serial(env: &dyn Env) -> Result<Serial, Failure> {
     octets(env).map(Serial::from_random)
 }
 
+/// Returns how many threads the machine runs at once.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 pub(super) fn key(env: &dyn Env, kind: KeyKind) -> Result<PrivateKey, Failure> {
     Ok(env.generate_key(kind)?)
 }

@@ -20,6 +20,7 @@ mod init;
 mod issuing;
 mod make;
 mod people;
+mod progress;
 mod renew;
 mod report;
 mod restore;

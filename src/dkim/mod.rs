@@ -1,5 +1,6 @@
 //! What DKIM says about a key: its record, its selector, its life. Keys come from elsewhere; nothing here signs.
 
+pub mod private;
 pub mod rotation;
 pub mod seeing;
 

@@ -4,16 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use camino::{Utf8Path, Utf8PathBuf};
 use time::OffsetDateTime;
 
 use crate::diag::{Diagnostic, Severity};
-use crate::dkim;
+use crate::dkim::{self, private};
 use crate::host::Machine;
 use crate::install::{Action, Found, Installation, Wanted};
-use crate::inventory::{DkimAlgorithm, DkimKey, Inventory};
+use crate::inventory::{DkimKey, Inventory};
 use crate::keys::{self, KeyError, PrivateKey};
 use crate::names::Digest;
 use crate::pki::inspect::Certificate;
@@ -215,7 +213,7 @@ impl Checks<'_> {
             let content = wanted.and_then(|wanted| wanted.content.as_ref());
             let key = step.path.file_name().and_then(|name| keys.get(name));
             let (Some(content), Some(key)) = (content, key) else { continue };
-            if published(key.algorithm, content).as_deref() != Some(key.public.as_str()) {
+            if private::public_half(content).as_deref() != Some(key.public.as_str()) {
                 let record = dkim::record_name(&key.selector, &key.domain);
                 let message = format!("the private key of {record} is not the one whose record is published");
                 self.error("dkim-key-mismatch", message, "bring state/ back from a backup");
@@ -280,17 +278,6 @@ impl Checks<'_> {
                 let help = format!("make it: useradd --system --user-group --shell /usr/sbin/nologin {name}");
                 self.error("account-missing", problem, help);
             }
-        }
-    }
-}
-
-/// Returns what a private key's record says after `p=`.
-fn published(algorithm: DkimAlgorithm, content: &Secret) -> Option<String> {
-    match algorithm {
-        DkimAlgorithm::Rsa => PrivateKey::from_pem(content).ok().map(|key| BASE64_STANDARD.encode(key.spki_der())),
-        DkimAlgorithm::Ed25519 => {
-            let seed = Secret::new(BASE64_STANDARD.decode(content.expose_str()?.trim_end()).ok()?);
-            keys::ed25519_public(&seed).ok().map(|public| BASE64_STANDARD.encode(public))
         }
     }
 }

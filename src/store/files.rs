@@ -145,6 +145,13 @@ impl Durable {
     /// The way for many files: one call of the system for all of them, where it has such a call.
     pub(super) const IN_BULK: Self = if cfg!(target_os = "linux") { Self::Together } else { Self::AtOnce };
 
+    fn file(self, file: &mut File, bytes: &[u8], mode: u32) -> io::Result<()> {
+        match self {
+            Self::AtOnce => write_through(file, bytes, mode),
+            Self::Together => write_with_mode(file, bytes, mode),
+        }
+    }
+
     /// Brings a directory's names to the disk, unless that comes later.
     pub(super) fn directory(self, path: &Utf8Path) -> Result<(), StoreError> {
         match self {
@@ -172,14 +179,18 @@ pub fn write_named(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), Store
 
 /// Writes a file that must not exist yet.
 pub fn write_new(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
-    let temporary = Temporary::write(path, bytes, mode)?;
+    write_new_as(path, bytes, mode, Durable::AtOnce)
+}
+
+pub(super) fn write_new_as(path: &Utf8Path, bytes: &[u8], mode: u32, durable: Durable) -> Result<(), StoreError> {
+    let temporary = Temporary::write_as(path, bytes, mode, durable)?;
     // Unlike a rename, a link never replaces.
     fs::hard_link(&temporary.path, path).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => StoreError::Exists(path.to_owned()),
         _ => while_doing("write", path)(source),
     })?;
     drop(temporary);
-    sync_directory(parent(path))
+    durable.directory(parent(path))
 }
 
 /// A file in the making that must not exist yet: nobody sees it before it is whole, and killed half-way it leaves only what the
@@ -275,9 +286,13 @@ pub(super) struct Temporary {
 
 impl Temporary {
     fn write(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<Self, StoreError> {
+        Self::write_as(path, bytes, mode, Durable::AtOnce)
+    }
+
+    fn write_as(path: &Utf8Path, bytes: &[u8], mode: u32, durable: Durable) -> Result<Self, StoreError> {
         let doing = while_doing("write", path);
         let (temporary, mut file) = Self::create(parent(path), mode).map_err(&doing)?;
-        write_through(&mut file, bytes, mode).map_err(&doing)?;
+        durable.file(&mut file, bytes, mode).map_err(&doing)?;
         Ok(temporary)
     }
 
@@ -347,11 +362,7 @@ fn write_with_mode(file: &mut File, bytes: &[u8], mode: u32) -> io::Result<()> {
 pub(super) fn write_staged(path: &Utf8Path, bytes: &[u8], mode: u32, durable: Durable) -> Result<(), StoreError> {
     let doing = while_doing("write", path);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(&doing)?;
-    let written = match durable {
-        Durable::AtOnce => write_through(&mut file, bytes, mode),
-        Durable::Together => write_with_mode(&mut file, bytes, mode),
-    };
-    written.map_err(&doing)
+    durable.file(&mut file, bytes, mode).map_err(&doing)
 }
 
 /// Brings to the disk what was written to the file systems of the directories so far and was to be durable together.
@@ -588,6 +599,21 @@ pub fn read_given(path: &Utf8Path, most: usize) -> Result<Option<Secret>, StoreE
         return Err(StoreError::TooLong { path: path.to_owned(), most });
     }
     Ok(Some(secret))
+}
+
+/// Returns what a file that the user named holds, with its permission bits, or none if it is missing; links are followed. What is
+/// no file, as a pipe, is refused, and so are more than `most` octets.
+pub fn read_given_file(path: &Utf8Path, most: usize) -> Result<Option<(Secret, u32)>, StoreError> {
+    let doing = while_doing("read", path);
+    let metadata = match fs::metadata(path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+        result => result.map_err(&doing)?,
+    };
+    // To open a pipe, one would wait for who writes it.
+    if !metadata.is_file() {
+        return Err(StoreError::NotAFile(path.to_owned()));
+    }
+    Ok(read_given(path, most)?.map(|content| (content, metadata.permissions().mode() & 0o7777)))
 }
 
 /// Returns what a list of users holds, which may be passwords too, or none if it is missing; a pipe is as good as a file.

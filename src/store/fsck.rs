@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::dkim::private;
 use crate::inventory::{CertificateStatus, Crl};
-use crate::keys::{self, PrivateKey};
+use crate::keys::PrivateKey;
 use crate::names::{DeviceName, Digest, MailAddress, Serial, shown};
 use crate::password;
 use crate::pki::Certificate;
@@ -579,15 +580,11 @@ fn differences(row: &CertificateRow, certificate: &Certificate) -> Vec<&'static 
 /// Tells whether a private key belongs to what is recorded of its public half: a DKIM record's `p=`, or the digest of the
 /// SubjectPublicKeyInfo.
 fn holds_public(key: &Secret, public: &str) -> bool {
-    use base64::Engine as _;
-    use base64::prelude::BASE64_STANDARD;
-    if let Ok(private) = PrivateKey::from_pem(key) {
-        let spki = private.spki_der();
-        return BASE64_STANDARD.encode(spki) == public || Digest::of(spki).to_string() == public;
+    let is_digest = public.len() == 64 && public.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if is_digest {
+        return PrivateKey::from_pem(key).is_ok_and(|private| Digest::of(private.spki_der()).to_string() == public);
     }
-    let seed = BASE64_STANDARD.decode(key.expose().trim_ascii_end()).map(Secret::new);
-    let own = seed.ok().and_then(|seed| keys::ed25519_public(&seed).ok());
-    own.is_some_and(|own| BASE64_STANDARD.encode(own) == public)
+    private::public_half(key).is_some_and(|own| own == public)
 }
 
 /// Tells whether the octets are one DER SEQUENCE to the last of them, as a PKCS#12 file is (RFC 7292 §4).

@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::names::{DeviceName, Digest, MailAddress};
 use crate::secret::Secret;
-use crate::store::files::{self, StoreError};
+use crate::store::files::{self, Durable, StoreError};
 use crate::store::sweep::remove_if_empty;
 use crate::store::{Store, Writer};
 
@@ -68,17 +68,60 @@ impl Passphrase<'_> {
     }
 }
 
-impl Store {
-    /// Returns the private key of that digest, once it proved to be it.
-    pub fn key(&self, digest: &Digest) -> Result<Secret, StoreError> {
-        let path = self.key_path(digest);
+/// The place of private keys. Several threads may put some there at once; nothing refers to them yet.
+#[derive(Clone, Debug)]
+pub struct KeyPlace {
+    directory: Utf8PathBuf,
+    durable: Durable,
+}
+
+impl KeyPlace {
+    /// Returns the same place for many keys: what is put there is only sure to be on the disk after [`Self::catch_up`].
+    #[must_use]
+    pub fn in_bulk(self) -> Self {
+        Self { durable: Durable::IN_BULK, ..self }
+    }
+
+    /// Brings to the disk all that was put here so far.
+    pub fn catch_up(&self) -> Result<(), StoreError> {
+        files::sync_file_system(&[&self.directory])
+    }
+
+    /// Keeps a private key and returns the digest that names it from now on.
+    pub fn put(&self, key: &Secret) -> Result<Digest, StoreError> {
+        let digest = Digest::of(key.expose());
+        match files::write_new_as(&self.path(&digest), key.expose(), 0o600, self.durable) {
+            // The same key again is no harm; another one under its name is.
+            Err(StoreError::Exists(_)) => self.key(&digest).map(|_| digest),
+            result => result.map(|()| digest),
+        }
+    }
+
+    fn key(&self, digest: &Digest) -> Result<Secret, StoreError> {
+        let path = self.path(digest);
         let key = files::read_secret(&path)?;
         key.filter(|key| Digest::of(key.expose()) == *digest).ok_or(StoreError::Tampered(path))
     }
 
+    fn path(&self, digest: &Digest) -> Utf8PathBuf {
+        self.directory.join(format!("{}{KEY}", digest.short()))
+    }
+}
+
+impl Store {
+    /// Returns where private keys lie.
+    pub fn key_place(&self) -> KeyPlace {
+        KeyPlace { directory: self.state().join("keys"), durable: Durable::AtOnce }
+    }
+
+    /// Returns the private key of that digest, once it proved to be it.
+    pub fn key(&self, digest: &Digest) -> Result<Secret, StoreError> {
+        self.key_place().key(digest)
+    }
+
     /// Returns where the private key of that digest lies.
     pub fn key_path(&self, digest: &Digest) -> Utf8PathBuf {
-        self.state().join("keys").join(format!("{}{KEY}", digest.short()))
+        self.key_place().path(digest)
     }
 
     /// Returns a passphrase, if it is still kept.
@@ -138,12 +181,7 @@ impl Store {
 impl Writer {
     /// Keeps a private key and returns the digest that names it from now on.
     pub fn put_key(&self, key: &Secret) -> Result<Digest, StoreError> {
-        let digest = Digest::of(key.expose());
-        match files::write_new(&self.key_path(&digest), key.expose(), 0o600) {
-            // The same key again is no harm; another one under its name is.
-            Err(StoreError::Exists(_)) => self.key(&digest).map(|_| digest),
-            result => result.map(|()| digest),
-        }
+        self.key_place().put(key)
     }
 
     /// Removes a private key; one that is missing already is no error.

@@ -38,7 +38,7 @@ pub use self::fsck::{Checked, Finding, Weight};
 use self::guard::SiteLock;
 pub use self::handout::{Lying, Waiting, is_waiting};
 pub use self::incoming::{Handout, Incoming};
-pub use self::keys::{Passphrase, SITE_CA, bundle_names, chain_name};
+pub use self::keys::{KeyPlace, Passphrase, SITE_CA, bundle_names, chain_name};
 use self::ledger::{Ledger, LedgerError, Transaction};
 pub use self::site_dir::SiteDir;
 pub use self::stage::Staged;

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -25,6 +26,10 @@ pub(crate) struct Surroundings {
     pub(crate) typed: Mutex<Vec<&'static str>>,
     pub(crate) ci: bool,
     pub(crate) random_fails: bool,
+    /// How many times randomness is given until there is none left.
+    pub(crate) random_left: Option<AtomicUsize>,
+    /// Whether every RSA key is the same one, for to make one takes its time.
+    pub(crate) same_rsa: bool,
     pub(crate) output_fails: bool,
     /// What the name servers say.
     pub(crate) name_servers: fn(&Question) -> Sighting,
@@ -39,6 +44,8 @@ impl Default for Surroundings {
             typed: Mutex::default(),
             ci: false,
             random_fails: false,
+            random_left: None,
+            same_rsa: false,
             output_fails: false,
             name_servers: |_| Sighting::Unknown,
             out: Mutex::default(),
@@ -53,11 +60,22 @@ impl Env for Surroundings {
     }
 
     fn random(&self, count: usize) -> io::Result<Secret> {
-        if self.random_fails { Err(io::Error::other("none left")) } else { System.random(count) }
+        let spend = |left: &AtomicUsize| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
+        };
+        let fails = self.random_fails || self.random_left.as_ref().is_some_and(spend);
+        if fails { Err(io::Error::other("none left")) } else { System.random(count) }
     }
 
     fn generate_key(&self, kind: KeyKind) -> Result<PrivateKey, KeyError> {
-        if self.random_fails { Err(KeyError::NoRandomness) } else { System.generate_key(kind) }
+        static RSA: OnceLock<PrivateKey> = OnceLock::new();
+        match kind {
+            _ if self.random_fails => Err(KeyError::NoRandomness),
+            KeyKind::Rsa2048 if self.same_rsa => {
+                Ok(RSA.get_or_init(|| System.generate_key(KeyKind::Rsa2048).unwrap()).clone())
+            }
+            _ => System.generate_key(kind),
+        }
     }
 
     fn variable(&self, name: &str) -> Option<String> {

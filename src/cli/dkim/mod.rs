@@ -2,6 +2,7 @@
 
 mod advance;
 mod confirm;
+mod import;
 mod keys;
 mod list;
 mod revoke;
@@ -32,6 +33,8 @@ pub(super) enum DkimCommand {
     Advance(advance::Advance),
     /// Say what postseal cannot see: that records are published, or that hosts sign with what is rendered
     Confirm(confirm::Confirm),
+    /// Take over the key that another mail server signs with, so that it can move here without a gap
+    Import(import::Import),
     /// Revoke a key that others may have: an empty `p=` in its record, and its successor signs
     Revoke(revoke::Revoke),
 }
@@ -41,6 +44,7 @@ pub(super) fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &DkimCommand
     match command {
         DkimCommand::Advance(args) => advance::advance(env, site, args),
         DkimCommand::Confirm(args) => confirm::confirm(env, site, args),
+        DkimCommand::Import(args) => import::import(env, site, args),
         DkimCommand::List(args) => list::list(env, site, args),
         DkimCommand::Revoke(args) => revoke::revoke(env, site, args),
         DkimCommand::Rotate(args) => rotate::rotate(env, site, args),

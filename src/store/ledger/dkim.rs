@@ -100,6 +100,19 @@ pub(super) fn selectors(sql: &Connection, domain: &DomainName) -> Result<Vec<Sel
     all(sql, query, [domain.as_str()], |row| parsed(&text(row, 0)?, "selector"))
 }
 
+/// A domain, its selector of a key, and whether that was revoked because others may have it.
+pub type KeyUse = (DomainName, Selector, bool);
+
+pub(super) fn uses_of(sql: &Connection, public: &str) -> Result<Vec<KeyUse>, LedgerError> {
+    let query = "SELECT domain, selector,
+                        EXISTS (SELECT 1 FROM event WHERE what = 'dkim-key-compromised'
+                                AND subject = selector || '._domainkey.' || domain)
+                 FROM dkim_key WHERE public = ?1 ORDER BY domain, selector";
+    all(sql, query, [public], |row| {
+        Ok((parsed(&text(row, 0)?, "domain name")?, parsed(&text(row, 1)?, "selector")?, row.get(2)?))
+    })
+}
+
 pub(super) fn domains_of(
     sql: &Connection,
     selector: &Selector,

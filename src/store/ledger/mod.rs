@@ -23,6 +23,7 @@ use crate::password;
 use crate::secret::Secret;
 
 pub use self::audit::{CertificateRow, CrlRow, KeyRow};
+pub use self::dkim::KeyUse;
 pub use self::read::{AuthorityKey, ClientPem, Event, RecordedCa, RecordedIssuingCa, Referred, Watched};
 pub use self::transaction::{ClientIssuer, NewCertificate, NewClient, Transaction};
 
@@ -340,6 +341,11 @@ impl Ledger {
     /// Returns every domain and algorithm that ever had a key of this selector, whatever became of it.
     pub fn dkim_domains_of(&self, selector: &Selector) -> Result<Vec<(DomainName, DkimAlgorithm)>, LedgerError> {
         dkim::domains_of(&self.sql, selector)
+    }
+
+    /// Returns what ever had the key of this public half, in the form of a record's `p=` tag, whatever became of it.
+    pub fn dkim_uses_of(&self, public: &str) -> Result<Vec<KeyUse>, LedgerError> {
+        dkim::uses_of(&self.sql, public)
     }
 
     /// Returns the number of the newest change of what signs; [`Transaction::set_dkim_in_force`] takes it.
