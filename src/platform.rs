@@ -63,6 +63,8 @@ pub struct Layout {
     pub restart_smtpd: &'static str,
     /// How Rspamd is restarted.
     pub restart_rspamd: &'static str,
+    /// How Rspamd is told to read its configuration anew, by SIGHUP: no request is lost.
+    pub reload_rspamd: &'static str,
     /// How Dovecot is told to read its configuration, and what that names, anew.
     pub reload_dovecot: &'static str,
 }
@@ -161,6 +163,7 @@ static ALPINE: Layout = Layout {
     filter_rspamd: Version::new(0, 1, 8),
     restart_smtpd: "rc-service smtpd restart",
     restart_rspamd: "rc-service rspamd restart",
+    reload_rspamd: "rc-service rspamd reload",
     reload_dovecot: "rc-service dovecot reload",
 };
 
@@ -185,6 +188,7 @@ static DEBIAN: Layout = Layout {
     filter_rspamd: Version::new(0, 1, 8),
     restart_smtpd: "systemctl restart opensmtpd",
     restart_rspamd: "systemctl restart rspamd",
+    reload_rspamd: "systemctl reload rspamd",
     reload_dovecot: "systemctl reload dovecot",
 };
 
@@ -209,6 +213,7 @@ static FREEBSD: Layout = Layout {
     filter_rspamd: Version::new(0, 1, 8),
     restart_smtpd: "service smtpd restart",
     restart_rspamd: "service rspamd restart",
+    reload_rspamd: "service rspamd reload",
     reload_dovecot: "service dovecot reload",
 };
 
@@ -233,6 +238,7 @@ static OPENBSD: Layout = Layout {
     filter_rspamd: Version::new(0, 1, 8),
     restart_smtpd: "rcctl restart smtpd",
     restart_rspamd: "rcctl restart rspamd",
+    reload_rspamd: "rcctl reload rspamd",
     reload_dovecot: "rcctl reload dovecot",
 };
 

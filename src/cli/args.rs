@@ -96,9 +96,10 @@ pub(super) enum Command {
     Restore(Restore),
     /// Install what is rendered on a host, as root: staged, checked, switched by rename
     ///
-    /// Nothing is changed if a check fails, or if a file there is not what postseal wrote. The daemons are not restarted; what
-    /// must be told to them is printed.
-    Apply(Install),
+    /// Nothing is changed if a check fails, or if a file there is not what postseal wrote. On the running system Rspamd takes over
+    /// at once: it is reloaded, signs a message that is sent to nobody, and the signatures are verified, by DNS too; if that fails,
+    /// the old files are back. Other daemons are not restarted; what must be told to them is printed.
+    Apply(Apply),
     /// Show what expires, what is due, what does not fit together (exit code 1 if something is due or urgent)
     Status(super::status::Status),
     /// Do all that is due: for a timer, as each hour
@@ -129,6 +130,18 @@ pub(super) struct Install {
     /// A file that postseal did not write and that stays as it is; may be given again
     #[arg(long, value_name = "PATH")]
     pub(super) keep: Vec<AbsolutePath>,
+}
+
+/// `apply`
+#[derive(Debug, Args)]
+pub(super) struct Apply {
+    #[command(flatten)]
+    pub(super) install: Install,
+    /// Only put the files in their places: reload nothing, prove nothing
+    #[arg(long)]
+    pub(super) no_reload: bool,
+    #[command(flatten)]
+    pub(super) ways: super::dkim::Ways,
 }
 
 /// `init`

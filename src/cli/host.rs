@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 
-use crate::cli::args::Install;
+use crate::cli::args::{Apply, Install};
+use crate::cli::dkim::Ways;
 use crate::cli::failure::{DIFFERS, Failure};
 use crate::cli::report::{Report, columns};
 use crate::cli::session::{self, Wanted};
+use crate::cli::takeover::{self, Taken, Takeover};
 use crate::diag::{Diagnostic, Severity, did_you_mean};
 use crate::env::Env;
-use crate::host::{self, Facts, HostError, Machine};
-use crate::install::{Action, Choices, Found, Installation, Step, commands};
+use crate::host::{self, Facts, HostError, Machine, Rspamd};
+use crate::install::{Action, Choices, Effect, Found, Installation, Step, commands};
 use crate::inventory::Inventory;
 use crate::names::{AbsolutePath, Digest, HostName, shell_word};
 use crate::site::{Host, Site, SmtpdConf};
@@ -49,14 +51,15 @@ pub(super) fn plan(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> Re
 }
 
 /// `apply`
-pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Install) -> Result<Report, Failure> {
+pub(super) fn apply(env: &dyn Env, site: Option<&Utf8Path>, args: &Apply) -> Result<Report, Failure> {
     if !host::is_root() {
         let help = "run it as root; to look at the files, see out/ or run: postseal plan";
         return Err(Failure::work("not-root", "only root can give files to the daemons' users", help));
     }
     refuse_site_of_others(env, site)?;
     let (wanted, mut store) = session::write(env, site)?;
-    let installed = install(env, &wanted, &mut store, args)?;
+    let ways = (!args.no_reload).then_some(&args.ways);
+    let installed = install(env, &wanted, &mut store, &args.install, ways)?;
     let mut text = installed.text;
     for command in &installed.due {
         text.push_str(&format!("now: {command}\n"));
@@ -78,12 +81,13 @@ pub(super) struct Installed {
     done: String,
 }
 
-/// Installs what is rendered; the daemons are not told.
+/// Installs what is rendered. With ways to find name servers, a running Rspamd takes it over; other daemons are not told.
 pub(super) fn install(
     env: &dyn Env,
     wanted: &Wanted,
     store: &mut Writer,
     args: &Install,
+    ways: Option<&Ways>,
 ) -> Result<Installed, Failure> {
     let inventory = store.inventory()?;
     let host = the_host(&wanted.site, args.host.as_ref())?;
@@ -102,12 +106,35 @@ pub(super) fn install(
     warnings.extend(refuse_errors(verdict.findings)?);
     refuse_changed_meanwhile(&machine, &installation)?;
     let kept = keep_replaced(store, host, &installation)?;
+    let owed = takeover::is_due(&store.ledger().due(&host.name, machine.root())?);
     record(env, store, &machine, host, &installation)?;
+    let is_due = takeover::is_due(&store.ledger().due(&host.name, machine.root())?);
+    let own_signing = facts.own_signing;
+    let takeover = ways.filter(|_| machine.is_running()).map(|ways| Takeover {
+        env,
+        wanted,
+        inventory: &inventory,
+        host,
+        machine: &machine,
+        installation: &installation,
+        ways,
+        own_signing,
+        owed,
+        is_due,
+    });
+    let rspamd = awaited(store, host, takeover, &machine, &installation)?;
     staging.switch(&verdict.smtpd_order).map_err(half_way)?;
+    let taken = taken_over(store, &machine, host, &rspamd)?;
+    machine.remove_unused(&installation).map_err(half_way)?;
     // An earlier run may have been killed before it said what it had made due.
-    let due = commands(&store.ledger().due(&host.name, machine.root())?, host.platform.layout());
+    let mut due = store.ledger().due(&host.name, machine.root())?;
+    if matches!(rspamd, Awaited::Answers(..)) {
+        due.remove(&Effect::RestartRspamd);
+    }
+    let due = commands(&due, host.platform.layout());
     // What is said twice does no harm, and the files are in place whatever becomes of the ledger now.
     let _ = store.transact(|ledger| ledger.forget_due(&host.name, machine.root()));
+    warnings.extend(taken.warnings);
     let mut text = String::new();
     for (path, kept) in &kept {
         text.push_str(&format!("kept what {path} held in {kept}\n"));
@@ -116,14 +143,64 @@ pub(super) fn install(
         text.push_str(&format!("note: {note}\n"));
     }
     text.push_str(&done(&machine, &installation, host));
+    text.push_str(&taken.text);
     let mut json = to_json(&machine, &installation, host, &due);
     if let Some(json) = json.as_object_mut() {
         let kept = kept.iter().map(|(path, kept)| json!({ "path": path.as_str(), "kept": kept.as_str() }));
         json.insert("kept".to_owned(), kept.collect());
         json.insert("notes".to_owned(), json!(verdict.notes));
+        json.insert("proof".to_owned(), taken.json);
     }
     let done = format!("{} is installed on {}", host.name, machine.root());
     Ok(Installed { text, json, warnings, due, done })
+}
+
+/// Whether Rspamd is to take over what is installed.
+enum Awaited<'a> {
+    /// No: nothing is new to it, or it is not to be told.
+    Nothing,
+    /// It is, but does not answer.
+    Silent(Rspamd),
+    /// It is, and answers.
+    Answers(Rspamd, Takeover<'a>),
+}
+
+/// Asks, before anything is switched, whether there is an Rspamd to take over what is new, or what is not known to be in force.
+fn awaited<'a>(
+    store: &Writer,
+    host: &Host,
+    takeover: Option<Takeover<'a>>,
+    machine: &Machine<'_>,
+    installation: &Installation,
+) -> Result<Awaited<'a>, Failure> {
+    let Some(takeover) = takeover else { return Ok(Awaited::Nothing) };
+    let is_new = takeover.is_due || machine.changes_for_rspamd(installation).next().is_some();
+    if !is_new && store.ledger().dkim_in_force()?.contains(&host.name) {
+        return Ok(Awaited::Nothing);
+    }
+    let rspamd = Rspamd::new(host.platform.layout());
+    Ok(if rspamd.answers() { Awaited::Answers(rspamd, takeover) } else { Awaited::Silent(rspamd) })
+}
+
+/// Has Rspamd take over, if it answered. What others must be told stays due if that fails, and is said.
+fn taken_over(store: &mut Writer, machine: &Machine<'_>, host: &Host, awaited: &Awaited<'_>) -> Result<Taken, Failure> {
+    match awaited {
+        Awaited::Nothing => Ok(Taken::default()),
+        Awaited::Silent(rspamd) => {
+            let why = format!("Rspamd does not answer at {}, so it was not proved that it signs", rspamd.socket());
+            let text = format!("note: {why}; once it runs: postseal apply\n");
+            Ok(Taken { text, json: json!({ "unproved": why }), ..Taken::default() })
+        }
+        Awaited::Answers(rspamd, takeover) => takeover.run(store, rspamd).map_err(|mut failure| {
+            let mut due = store.ledger().due(&host.name, machine.root()).unwrap_or_default();
+            due.remove(&Effect::RestartRspamd);
+            if let Failure::Work(finding) = &mut failure {
+                let told = commands(&due, host.platform.layout()).into_iter();
+                finding.notes.extend(told.map(|order| format!("all else is installed; now: {order}")));
+            }
+            failure
+        }),
+    }
 }
 
 /// As root, orders are taken from a site that nobody else can write.

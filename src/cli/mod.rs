@@ -29,6 +29,7 @@ mod server;
 mod session;
 mod show;
 mod status;
+mod takeover;
 mod tick;
 mod user;
 

@@ -323,7 +323,7 @@ const NOT_SHUT: u8 = 3;
 fn shut_now(env: &dyn Env, args: &Revoke, wanted: &Wanted, store: &mut Writer) -> Result<Shut, Failure> {
     let install = Install { root: "/".into(), host: args.host.clone(), adopt: Vec::new(), keep: Vec::new() };
     let here = host::the_host(&wanted.site, args.host.as_ref())?;
-    let installed = host::install(env, wanted, store, &install)?;
+    let installed = host::install(env, wanted, store, &install, None)?;
     let mut warnings = installed.warnings;
     let mut text = installed.text;
     let layout = here.platform.layout();

@@ -9,7 +9,9 @@ mod checks;
 mod daemons;
 mod door;
 mod files;
+mod rspamd;
 mod safety;
+mod signatures;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +28,9 @@ pub use self::checks::{Facts, Kept, kept_certificates, own_checks};
 pub use self::daemons::{Verdict, judge};
 pub use self::door::{Door, Listener};
 use self::files::Root;
+pub use self::rspamd::{Rspamd, probe};
 pub use self::safety::refuse_writable_by_others;
+pub use self::signatures::{Checked, Verdict as SignatureVerdict, Verifier};
 
 /// Why a host's files could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -232,6 +236,40 @@ impl<'a> Machine<'a> {
         Ok(staging)
     }
 
+    /// Tells whether a file lies where Rspamd keeps what it signs with, and not its configuration.
+    fn is_rspamds_own(&self, path: &Utf8Path) -> bool {
+        path.starts_with(self.layout.rspamd_state)
+    }
+
+    /// Removes what is no longer rendered of what Rspamd signs with, once it signs with it no more.
+    pub fn remove_unused(&self, installation: &Installation) -> Result<(), HostError> {
+        let mut steps = installation.steps.iter().filter(|step| step.action == Action::Remove);
+        steps.try_for_each(|step| if self.is_rspamds_own(&step.path) { self.root.remove(&step.path) } else { Ok(()) })
+    }
+
+    /// Returns what an installation changes of what Rspamd reads.
+    pub fn changes_for_rspamd<'i>(&self, installation: &'i Installation) -> impl Iterator<Item = &'i Step> {
+        let Layout { rspamd_dir, rspamd_state, .. } = self.layout;
+        let is_rspamds = move |path: &Utf8Path| [rspamd_dir, rspamd_state].iter().any(|place| path.starts_with(place));
+        installation.changes().filter(move |step| !step.is_directory() && is_rspamds(&step.path))
+    }
+
+    /// Puts back what Rspamd read before an installation, keys before what names them. A key that is new stays: nothing names it
+    /// then. Before [`Machine::remove_unused`] nothing that signed is gone.
+    pub fn put_back(&self, installation: &Installation) -> Result<(), HostError> {
+        for step in self.changes_for_rspamd(installation) {
+            match &step.found {
+                Found::File(owner, mode, content) => {
+                    self.root.stage(&step.path, content, *owner, *mode)?;
+                    self.root.switch(&step.path)?;
+                }
+                _ if self.is_rspamds_own(&step.path) => {}
+                _ => self.root.remove(&step.path)?,
+            }
+        }
+        Ok(())
+    }
+
     fn sweep(&self, installation: &Installation) -> Result<(), HostError> {
         let directories: BTreeSet<&Utf8Path> =
             installation.steps.iter().filter_map(|step| step.path.parent()).collect();
@@ -254,8 +292,9 @@ pub struct Staging<'a> {
 }
 
 impl Staging<'_> {
-    /// Puts every file into its place, in order, and removes what is no longer rendered. `smtpd_order` names OpenSMTPD's own
-    /// files in the order that was proved to start after each of them.
+    /// Puts every file into its place, in order, and removes what is no longer rendered but what Rspamd may still sign with:
+    /// [`Machine::remove_unused`] does that. `smtpd_order` names OpenSMTPD's own files in the order that was proved to start
+    /// after each of them.
     pub fn switch(mut self, smtpd_order: &[Utf8PathBuf]) -> Result<(), HostError> {
         // From here on a directory that was made holds what belongs there.
         self.made.clear();
@@ -266,6 +305,7 @@ impl Staging<'_> {
                 (Some(wanted), _) if step.is_directory() => {
                     root.make_directory(&step.path, wanted.owner, wanted.mode)?;
                 }
+                (_, Action::Remove) if self.machine.is_rspamds_own(&step.path) => {}
                 (_, Action::Remove) => root.remove(&step.path)?,
                 // The steps of OpenSMTPD's files stand together: each takes the next of the proved order.
                 _ if smtpd_order.contains(&step.path) => root.switch(proved.next().unwrap_or(&step.path))?,

@@ -29,6 +29,13 @@ pub(in crate::cli) struct Ways {
     resolver: Option<SocketAddr>,
 }
 
+impl Ways {
+    /// Returns the resolver that was named, if one was.
+    pub(in crate::cli) fn resolver(&self) -> Option<SocketAddr> {
+        self.resolver
+    }
+}
+
 fn resolver(text: &str) -> Result<SocketAddr, String> {
     let address = text.parse::<SocketAddr>().or_else(|_| text.parse::<IpAddr>().map(|address| (address, 53).into()));
     address.map_err(|_| "write an address such as 192.0.2.53, 192.0.2.53:5300 or [2001:db8::53]:5300".to_owned())
