@@ -2,8 +2,10 @@
 //! it, the time. All else is real.
 
 use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use postseal::dkim::seeing::{Answer, Question};
 use postseal::env::{Env, Finished, Program, System};
 use postseal::keys::{KeyError, KeyKind, PrivateKey};
 use postseal::secret::Secret;
@@ -51,6 +53,15 @@ impl Env for At {
 
     fn wait(&self, length: std::time::Duration) {
         System.wait(length);
+    }
+
+    fn ask_name_servers(
+        &self,
+        resolver: Option<SocketAddr>,
+        questions: &[Question],
+        done: &(dyn Fn(usize) + Sync),
+    ) -> Vec<Answer> {
+        System.ask_name_servers(resolver, questions, done)
     }
 
     fn run(&self, program: &Program<'_>) -> io::Result<Finished> {

@@ -33,3 +33,163 @@ pub struct Answer {
     /// Every server that does not have it, by name, with the reason.
     pub lacking: Vec<(String, String)>,
 }
+
+impl WantedKey {
+    /// Tells what keeps a receiver from acting on the TXT records at the name, each with its strings joined (RFC 6376 §3.6.2.2);
+    /// none if nothing does.
+    ///
+    /// Tags are compared, not octets: an administrator may add notes (`n=`), leave out what is the default, and break base64
+    /// into lines. What narrows the use of the key is told: a test (`t=y`) is to be treated as unsigned mail by receivers, and a
+    /// record for other services or hashes verifies nothing.
+    pub fn fault(&self, records: &[Vec<u8>]) -> Option<&'static str> {
+        match (self, records) {
+            (Self::Revoked, records) => {
+                records.iter().any(|record| holds_key(record)).then_some("still has a key there")
+            }
+            (Self::Key { .. }, []) => Some("has no such record"),
+            (Self::Key { algorithm, public }, [record]) => key_fault(record, algorithm, public),
+            (Self::Key { .. }, [_, _, ..]) => Some("has several TXT records there"),
+        }
+    }
+}
+
+/// Tells whether a receiver could take a key out of a record, also one that reads it laxly.
+fn holds_key(record: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(record);
+    text.split(';')
+        .any(|tag| tag.split_once('=').is_some_and(|(name, value)| trim(name) == "p" && !bare(value).is_empty()))
+}
+
+fn key_fault(record: &[u8], algorithm: &str, public: &str) -> Option<&'static str> {
+    let text = String::from_utf8_lossy(record);
+    let Some(tags) = tags(&text) else { return Some("has a TXT record there that is no DKIM record") };
+    let value = |wanted: &str| tags.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+    let lists = |list: &str, wanted: &str| list.split(':').any(|item| trim(item) == wanted);
+    let version = tags.iter().position(|(name, _)| *name == "v");
+    let is_first = version.is_none_or(|at| at == 0) && value("v").is_none_or(|version| version == "DKIM1");
+    let Some(found) = value("p").map(bare).filter(|_| is_first) else {
+        return Some("has a TXT record there that is no DKIM record");
+    };
+    if found.is_empty() {
+        return Some("says that the key is revoked");
+    }
+    // Padding tells nothing, and not every tool writes it.
+    let is_same = found.trim_end_matches('=') == public.trim_end_matches('=');
+    if !is_same || value("k").unwrap_or("rsa") != algorithm {
+        return Some("has another key");
+    }
+    if value("h").is_some_and(|hashes| !lists(hashes, "sha256")) {
+        return Some("has the key, but not for sha256 (h=)");
+    }
+    if value("s").is_some_and(|services| !lists(services, "email") && !lists(services, "*")) {
+        return Some("has the key, but not for mail (s=)");
+    }
+    value("t").is_some_and(|flags| lists(flags, "y")).then_some("has the key, but only as a test (t=y)")
+}
+
+/// Reads a list of tags (RFC 6376 §3.2); none if it is no such list, or has a tag twice.
+fn tags(text: &str) -> Option<Vec<(&str, &str)>> {
+    let text = trim(text);
+    let list = text.strip_suffix(';').unwrap_or(text);
+    let mut tags: Vec<(&str, &str)> = Vec::new();
+    for tag in list.split(';') {
+        let (name, value) = tag.split_once('=').map(|(name, value)| (trim(name), trim(value)))?;
+        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !is_name || tags.iter().any(|(known, _)| *known == name) {
+            return None;
+        }
+        tags.push((name, value));
+    }
+    Some(tags)
+}
+
+fn is_white(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n')
+}
+
+fn trim(text: &str) -> &str {
+    text.trim_matches(is_white)
+}
+
+/// The value without white space, which base64 may hold anywhere (RFC 6376 §2.10).
+fn bare(value: &str) -> String {
+    value.chars().filter(|c| !is_white(*c)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONE: &str = "has no such record";
+    const SEVERAL: &str = "has several TXT records there";
+    const NO_DKIM: &str = "has a TXT record there that is no DKIM record";
+    const REVOKED: &str = "says that the key is revoked";
+    const OTHER: &str = "has another key";
+
+    fn fault(wanted: &WantedKey, records: &[&str]) -> Option<&'static str> {
+        wanted.fault(&records.iter().map(|record| record.as_bytes().to_vec()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_record_counts_by_what_its_tags_say() {
+        let rsa = WantedKey::Key { algorithm: "rsa", public: "MIIBIjAN+/==".to_owned() };
+        let hashes = Some("has the key, but not for sha256 (h=)");
+        let services = Some("has the key, but not for mail (s=)");
+        for (record, expected) in [
+            ("v=DKIM1; k=rsa; h=sha256; p=MIIBIjAN+/==", None),
+            ("p=MIIBIjAN+/==", None),
+            ("p=MIIBIjAN+/", None),
+            (" v = DKIM1 ;\tk = rsa ; p = MII BIj\r\n AN+/= = ; ", None),
+            ("v=DKIM1;p=MIIBIjAN+/==;n=by hand, 2026;t=s;s=*;x=unknown", None),
+            ("v=DKIM1; h=sha1:sha256; s=tlsrpt : email; p=MIIBIjAN+/==", None),
+            ("v=DKIM1; n=caf\u{e9}; p=MIIBIjAN+/==", None),
+            ("v=DKIM1; k=ed25519; p=MIIBIjAN+/==", Some(OTHER)),
+            ("v=DKIM1; k=RSA; p=MIIBIjAN+/==", Some(OTHER)),
+            ("v=DKIM1; k=rsa; p=MIIBIjAN+0==", Some(OTHER)),
+            ("v=DKIM1; k=rsa; p=miibijan+/==", Some(OTHER)),
+            ("v=DKIM1; k=rsa; p=MIIBIjAN", Some(OTHER)),
+            ("v=DKIM1; k=rsa; p=", Some(REVOKED)),
+            ("v=DKIM1; k=rsa; p= ;", Some(REVOKED)),
+            ("v=DKIM1; h=sha1; p=MIIBIjAN+/==", hashes),
+            ("v=DKIM1; s=tlsrpt; p=MIIBIjAN+/==", services),
+            ("v=DKIM1; t=s:y; p=MIIBIjAN+/==", Some("has the key, but only as a test (t=y)")),
+            ("v=DKIM2; p=MIIBIjAN+/==", Some(NO_DKIM)),
+            ("v=dkim1; p=MIIBIjAN+/==", Some(NO_DKIM)),
+            ("k=rsa; v=DKIM1; p=MIIBIjAN+/==", Some(NO_DKIM)),
+            ("v=DKIM1; k=rsa", Some(NO_DKIM)),
+            ("v=DKIM1; p=MIIBIjAN+/==; p=MIIBIjAN+/==", Some(NO_DKIM)),
+            ("v=DKIM1;; p=MIIBIjAN+/==", Some(NO_DKIM)),
+            ("v=DKIM1 p=MIIBIjAN+/==", Some(NO_DKIM)),
+            ("v=spf1 -all", Some(NO_DKIM)),
+            ("\"v=DKIM1; p=MIIBIjAN+/==\"", Some(NO_DKIM)),
+            ("=", Some(NO_DKIM)),
+            ("", Some(NO_DKIM)),
+        ] {
+            assert_eq!(fault(&rsa, &[record]), expected, "{record:?}");
+        }
+        assert_eq!(fault(&rsa, &[]), Some(NONE));
+        assert_eq!(fault(&rsa, &["p=MIIBIjAN+/==", "p=MIIBIjAN+/=="]), Some(SEVERAL));
+        assert_eq!(fault(&rsa, &["p=MIIBIjAN+/==", "v=spf1 -all"]), Some(SEVERAL));
+        assert_eq!(rsa.fault(&[b"v=DKIM1; n=\xff\xfe; p=MIIBIjAN+/==".to_vec()]), None, "a note is in any encoding");
+        let ed25519 = WantedKey::Key { algorithm: "ed25519", public: "11qYAYKx=".to_owned() };
+        assert_eq!(fault(&ed25519, &["v=DKIM1; k=ed25519; p=11qYAYKx="]), None);
+        assert_eq!(fault(&ed25519, &["v=DKIM1; p=11qYAYKx="]), Some(OTHER), "without k= it is RSA");
+    }
+
+    #[test]
+    fn a_key_is_revoked_where_nobody_can_take_it_from_a_record() {
+        let still = Some("still has a key there");
+        for (records, expected) in [
+            (&[][..], None),
+            (&["v=DKIM1; k=rsa; p="], None),
+            (&["v=DKIM1; p= ; n=revoked"], None),
+            (&["v=DKIM1; p=", "v=spf1 -all"], None),
+            (&["v=DKIM1; p=MIIB"], still),
+            (&["v=DKIM1; p=", "v=DKIM1; p=MIIB"], still),
+            (&["v=DKIM1;; p = MIIB"], still),
+        ] {
+            assert_eq!(fault(&WantedKey::Revoked, records), expected, "{records:?}");
+        }
+    }
+}

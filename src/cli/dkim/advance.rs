@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use camino::Utf8Path;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
@@ -248,7 +249,9 @@ pub(super) fn advance_lines(
     let asked = env.now();
     let keys: Vec<&DkimKey> = known.iter().flat_map(|(line, _)| line.to_look_at(asked)).collect();
     let questions: Vec<Question> = keys.iter().map(|key| question(key)).collect();
-    let answers = env.ask_name_servers(ways.resolver, &questions, &|_| {});
+    let progress = progress(env, questions.len());
+    let answers = env.ask_name_servers(ways.resolver, &questions, &|count| progress.set_position(count as u64));
+    progress.finish_and_clear();
     let answered: Answered<'_> =
         keys.into_iter().zip(&answers).map(|(key, answer)| ((&key.domain, &key.selector), answer)).collect();
     // The clocks begin when the answers are there.
@@ -268,6 +271,18 @@ pub(super) fn advance_lines(
         told(&outcome, advanced);
     }
     Ok(())
+}
+
+/// A bar for who looks on, where it would stand long enough to be read.
+fn progress(env: &dyn Env, questions: usize) -> ProgressBar {
+    if questions < 20 || !env.person_is_there() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(questions as u64), ProgressDrawTarget::stderr());
+    match ProgressStyle::with_template("{bar:40} {pos} of {len} records looked for, {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 /// Removes private halves that nothing refers to any more; another domain may have the same key.

@@ -62,6 +62,8 @@ pub(super) fn list(env: &dyn Env, site: Option<&Utf8Path>, args: &List) -> Resul
             "standby": key.standby,
             "seen": key.seen.map(OffsetDateTime::unix_timestamp),
             "confirmed": key.confirmed,
+            "ttl": key.ttl,
+            "negative_ttl": key.negative_ttl,
             "unused": key.unused.map(OffsetDateTime::unix_timestamp),
             "due": rotation::look_at(key).map(OffsetDateTime::unix_timestamp),
             "next": next(key, &wanted.site, is_waited_for, &behind, now),
