@@ -195,10 +195,17 @@ async fn follow(
         Elsewhere::Alias(target) if trail.contains(&target) => {
             Tally::lacks(shown(&name), "is an alias that leads back to itself")
         }
-        Elsewhere::Alias(target) => match search.zone_of(&target).await {
-            Ok(zone) => tally(search, zone, target, wanted, trail).await,
-            Err((who, why)) => Tally::lacks(who, why),
-        },
+        Elsewhere::Alias(target) => {
+            // If it is an alias itself, a resolver may fail on what comes after it; above it the way goes on.
+            let found = match search.zone_of(&target).await {
+                Ok(zone) => Ok(zone),
+                Err(nobody) => search.zone_of(&target.base_name()).await.map_err(|_| nobody),
+            };
+            match found {
+                Ok(zone) => tally(search, zone, target, wanted, trail).await,
+                Err((who, why)) => Tally::lacks(who, why),
+            }
+        }
         Elsewhere::Delegation(cut, servers) => match search.zone_with(cut, servers).await {
             Ok(zone) => tally(search, zone, name, wanted, trail).await,
             Err((who, why)) => Tally::lacks(who, why),
@@ -218,6 +225,7 @@ fn judge(told: &Told, wanted: &WantedKey, onward: &mut BTreeSet<Elsewhere>) -> T
     }
     let mut tally = Tally::default();
     let mut elsewhere = Vec::new();
+    let several = answered.len() > 1;
     for (at, said) in answered {
         let fault = match said {
             Said::Nothing(why) => Some(*why),
@@ -229,7 +237,7 @@ fn judge(told: &Told, wanted: &WantedKey, onward: &mut BTreeSet<Elsewhere>) -> T
         }
         match said {
             _ if fault.is_some() => {
-                let place = if told.said.len() > 1 { format!(" at {at}") } else { String::new() };
+                let place = if several { format!(" at {at}") } else { String::new() };
                 tally.lacking.insert((who.clone(), format!("{}{place}", fault.unwrap_or_default())));
             }
             Said::Records(_, ttl) => {

@@ -88,7 +88,9 @@ impl Search {
         if self.silent.count(&server) >= if recursion { PATIENT_WITH_RESOLVERS } else { PATIENT_WITH } {
             return Err(Mute::Silent);
         }
-        let answer = exchange::ask(server, name, kind, recursion, self.patience).await;
+        // A resolver tries one server after the other meanwhile.
+        let patience = if recursion { self.patience * 2 } else { self.patience };
+        let answer = exchange::ask(server, name, kind, recursion, patience).await;
         if !matches!(answer, Err(Mute::Unreachable)) {
             self.silent.note(server, answer.is_ok());
         }
