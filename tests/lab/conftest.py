@@ -14,7 +14,10 @@ from lab.host import ENVIRONMENT, Host
 from lab.lab import Lab
 from lab.site import PROGRAM, Person, Site
 
-PROGRAMS = ["dovecot", "doveadm", "ip", "named", "named-checkzone", "nsenter", "openssl", "rspamadm", "rspamd", "smtpd"]
+PROGRAMS = [
+    *("dovecot", "doveadm", "ip", "named", "named-checkzone", "nsd", "nsenter", "openssl"),
+    *("rspamadm", "rspamd", "smtpd", "unbound"),
+]
 FILTER = Path("/usr/libexec/opensmtpd/filter-rspamd")
 
 
