@@ -1,4 +1,4 @@
-"""`dkim advance` and real authoritative name servers: BIND and NSD, found by way of unbound, and one fault after the other."""
+"""`dkim advance` and real authoritative name servers: BIND and NSD, found by way of unbound, with faults to mend."""
 
 from __future__ import annotations
 
@@ -237,7 +237,8 @@ def test_a_key_signs_only_once_the_last_server_has_had_it_for_the_negative_ttl(s
     seen = start + 600
     assert steps(world.advance(site, seen)) == [("seen", "ed25519"), ("seen", "rsa")]
     # 5400 and 7200 are what the slow server says, which the others do not.
-    assert [(key["ttl"], key["negative_ttl"], key["seen"]) for key in keys(site, "published")] == [(5400, 7200, seen)] * 2
+    said = [(key["ttl"], key["negative_ttl"], key["seen"]) for key in keys(site, "published")]
+    assert said == [(5400, 7200, seen)] * 2
 
     # A record that vanishes from one server before the switch holds it, and its wait begins again.
     assert steps(world.advance(site, seen + 7199)) == []
@@ -315,4 +316,5 @@ def test_aliases_and_delegations_are_followed_and_long_answers_come_by_tcp(site:
     report = world.advance(site)
     assert [(one["what"], one["domain"]) for one in report["steps"]] == [("seen", "alias.example")]
     [key] = [key for key in keys(site, "active") if key["domain"] == "alias.example"]
-    assert (key["ttl"], key["negative_ttl"]) == (7000, 7200), "the longest on the way, from the alias and from its target"
+    # The longest on the way, from the alias and from its target.
+    assert (key["ttl"], key["negative_ttl"]) == (7000, 7200)
