@@ -18,10 +18,10 @@ use time::macros::datetime;
 use surroundings::{Answer, Surroundings, postseal};
 
 /// What a host has to show, or root to do, is tried in the laboratory.
-const LABORATORY: [&str; 2] = ["tests/lab/test_apply.py", "tests/lab/test_revoke.py"];
+const LABORATORY: [&str; 3] = ["tests/lab/test_apply.py", "tests/lab/test_revoke.py", "tests/lab/test_takeover.py"];
 
 /// The codes whose case is there.
-const OF_HOSTS: [&str; 28] = [
+const OF_HOSTS: [&str; 33] = [
     "account-missing",
     "certificate-expired",
     "certificate-file",
@@ -34,6 +34,8 @@ const OF_HOSTS: [&str; 28] = [
     "directory-closed",
     "dkim-key-mismatch",
     "dkim-key-missing",
+    "dkim-unconfirmed",
+    "dns-silent",
     "door-open",
     "door-unclear",
     "filter-missing",
@@ -42,7 +44,10 @@ const OF_HOSTS: [&str; 28] = [
     "not-ours",
     "not-root",
     "path-unknown",
+    "probe-failed",
+    "record-lost",
     "rspamd-refuses",
+    "rspamd-reload",
     "rspamd-socket",
     "site-of-others",
     "smtpd-refuses",

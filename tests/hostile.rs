@@ -536,7 +536,7 @@ fn command_line(command: &[String], takes: &[String], name: &str, value: &OsStr)
     line
 }
 
-/// The commands but `apply`, which takes what `plan` takes and would do it, and `ca export`, which writes where it is told to.
+/// The commands but `apply`, which takes what `plan` and `dkim advance` take and would do it, and `ca export`, which writes where it is told to.
 fn judged() -> Vec<(Vec<String>, Vec<String>)> {
     commands().into_iter().filter(|(command, _)| command != &["apply"] && command != &["ca", "export"]).collect()
 }

@@ -78,7 +78,7 @@ const SAMPLE: usize = 36;
 const SETTLES: Duration = Duration::from_secs(1);
 
 /// How often, and with which pauses, Rspamd is tried until it signs as it should.
-const ATTEMPTS: u32 = 40;
+const ATTEMPTS: u32 = 25;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// After so many unanswered questions DNS is not asked any more.

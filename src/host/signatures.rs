@@ -48,9 +48,9 @@ pub struct Verifier {
     live: MessageAuthenticator,
 }
 
-/// How long, and how often, DNS is asked for one record.
-const PATIENCE: Duration = Duration::from_secs(3);
-const ATTEMPTS: usize = 2;
+/// How long DNS is waited for, and how often it is asked again.
+const PATIENCE: Duration = Duration::from_secs(2);
+const ATTEMPTS: usize = 1;
 
 impl Verifier {
     /// Makes one that asks DNS by a resolver; none is the system's own.

@@ -9,12 +9,14 @@ import pytest
 
 from lab import Lab, Person, Site
 from lab.site import MAILBOXES
-from lab.test_apply import PLACES, SITE, Machine
+from lab.test_apply import PLACES, SITE, Machine, Said
 from lab.test_variants import assert_sends
 
 BEFORE = '[[domain]]\nname = "example.net"\n\n'
 AFTER = '[[domain]]\nname = "example.org"\n\n'
 SAVED = "/srv/before.tar"
+# What is told to the daemons is tried elsewhere: here are the files alone.
+APPLY = ["apply", "--no-reload", "--site", SITE]
 
 
 class Changed(Machine):
@@ -34,6 +36,9 @@ class Changed(Machine):
         self.host.run("tar", "-c", "-p", "-f", SAVED, SITE, *PLACES)
         self.renames = self._count()
 
+    def apply(self, *arguments: str) -> Said:
+        return super().apply("--no-reload", *arguments)
+
     def _domain(self, old: str, new: str) -> None:
         self.edit(f"{SITE}/postseal.toml", f"{old}[aliases]", f"{new}[aliases]")
         postmaster = f'"postmaster@{new.split(chr(34))[1]}" = "alice@example.com"\n'
@@ -48,13 +53,13 @@ class Changed(Machine):
         self.host.run("tar", "-x", "-p", "-f", SAVED, "-C", "/")
 
     def _count(self) -> int:
-        traced = self.host.run("strace", "-f", "-o", "/srv/trace", "-e", "trace=renameat", self.program, "apply", "--site", SITE)
+        traced = self.host.run("strace", "-f", "-o", "/srv/trace", "-e", "trace=renameat", self.program, *APPLY)
         assert traced.returncode == 0
         return self.host.path("/srv/trace").read_text().count("renameat(")
 
     def killed_at(self, count: int) -> None:
         inject = f"inject=renameat:signal=KILL:when={count}"
-        self.host.run("strace", "-f", "-o", "/dev/null", "-e", inject, self.program, "apply", "--site", SITE, check=False)
+        self.host.run("strace", "-f", "-o", "/dev/null", "-e", inject, self.program, *APPLY, check=False)
 
 
 @pytest.fixture(scope="module")
