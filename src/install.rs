@@ -206,9 +206,10 @@ impl Effect {
     /// Returns what a daemon must be told once a file of that part is in place.
     pub fn of(part: Part, path: &Utf8Path) -> Option<Self> {
         match part {
-            Part::Zone => None,
+            // A key is read once something names it; Rspamd watches the map.
+            Part::DkimKey | Part::DkimMap | Part::Zone => None,
             Part::Crls => Some(Self::ReloadDovecot),
-            Part::DkimKey | Part::Rspamd => Some(Self::RestartRspamd),
+            Part::Rspamd => Some(Self::RestartRspamd),
             Part::Certificate | Part::TrustList | Part::Smtpd => Some(Self::RestartSmtpd),
             Part::Table => path.file_name().map(|name| Self::UpdateTable(name.to_owned())),
         }
@@ -416,14 +417,16 @@ mod tests {
             wanted("/b/dkim_signing.conf", Part::Rspamd, Some("")),
             wanted("/c/clients.pem", Part::TrustList, Some("")),
             wanted("/d/senders", Part::Table, Some("")),
+            wanted("/a/selectors.map", Part::DkimMap, Some("")),
             wanted("/e/new.key", Part::DkimKey, Some("")),
             wanted("/f", Part::Smtpd, None),
         ];
         let steps = order(tree, &[("/0/old.key", "x")], &Choices::default());
         let paths: Vec<&str> = steps.iter().map(|(path, _)| path.as_str()).collect();
-        let expected = ["/f", "/e/new.key", "/c/clients.pem", "/d/senders", "/b/dkim_signing.conf", "/a/smtpd.conf"];
-        assert_eq!(paths, [&expected[..], &["/0/old.key"]].concat());
-        assert_eq!(steps[6].1, Action::Remove);
+        let (first, second) = (["/f", "/e/new.key", "/a/selectors.map"], ["/c/clients.pem", "/d/senders"]);
+        let last = ["/b/dkim_signing.conf", "/a/smtpd.conf", "/0/old.key"];
+        assert_eq!(paths, [&first[..], &second[..], &last[..]].concat());
+        assert_eq!(steps[7].1, Action::Remove);
     }
 
     #[test]
@@ -451,9 +454,12 @@ mod tests {
         assert_eq!(told(vec![table()]), ["smtpctl update table senders"]);
         let conf = || wanted("/etc/mail/smtpd.conf", Part::Smtpd, Some(""));
         assert_eq!(told(vec![table(), conf()]), ["rcctl restart smtpd"]);
+        let signing = || wanted("/etc/rspamd/local.d/dkim_signing.conf", Part::Rspamd, Some(""));
+        assert_eq!(told(vec![signing(), table()]), ["rcctl restart rspamd", "smtpctl update table senders"]);
+        assert_eq!(told(vec![conf(), signing()]), ["rcctl restart rspamd", "rcctl restart smtpd"]);
         let key = || wanted("/var/rspamd/dkim/x.key", Part::DkimKey, Some(""));
-        assert_eq!(told(vec![key(), table()]), ["rcctl restart rspamd", "smtpctl update table senders"]);
-        assert_eq!(told(vec![conf(), key()]), ["rcctl restart rspamd", "rcctl restart smtpd"]);
+        let map = || wanted("/var/rspamd/dkim/selectors.map", Part::DkimMap, Some(""));
+        assert!(told(vec![key(), map()]).is_empty(), "Rspamd watches the map, and reads a key that it names");
         let crls = || wanted("/etc/mail/postseal/clients-with-crl.pem", Part::Crls, Some(""));
         assert_eq!(told(vec![crls(), table()]), ["smtpctl update table senders", "rcctl reload dovecot"]);
         assert!(told(vec![wanted("/d", Part::Smtpd, None)]).is_empty());

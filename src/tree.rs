@@ -68,6 +68,8 @@ pub enum Part {
     Certificate,
     /// A key that Rspamd signs with, under a name that is never used again.
     DkimKey,
+    /// Which of them signs; Rspamd watches it, and takes over whatever stands in its place.
+    DkimMap,
     /// Whom OpenSMTPD admits; read at its start.
     TrustList,
     /// What Dovecot and web servers read: whom to admit, and what was revoked. OpenSMTPD reads no CRL.

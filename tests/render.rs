@@ -15,6 +15,7 @@ use postseal::platform::{Platform, Version};
 use postseal::render::{builtin_templates, quote, render};
 use postseal::site::{
     Accounts, Alias, Ca, CertificateSource, Delivery, Dkim, Dmarc, DmarcPolicy, Domain, Host, Site, SmtpdConf,
+    Accounts, Alias, Ca, CertificateSource, Delivery, Dkim, Dmarc, DmarcPolicy, Domain, Host, Signing, Site, SmtpdConf,
     SpfPolicy, Trust,
 };
 use postseal::tree::{Class, Content, Entry, Tree};
@@ -52,6 +53,7 @@ fn site() -> Site {
         ],
         domains: vec![domain("example.com", SpfPolicy::SoftFail), domain("example.org", SpfPolicy::Fail)],
         accounts: Accounts::Managed,
+        dkim: Dkim::default(),
         aliases: vec![Alias {
             address: "postmaster@example.com".parse().unwrap(),
             targets: vec!["alice@example.com".parse().unwrap(), "bob@elsewhere.net".parse().unwrap()],
@@ -245,6 +247,59 @@ fn rspamds_files_hold_no_jinja_and_no_carriage_return() {
     }
 }
 
+/// The site with one signature for each message, named by a map.
+fn mapped() -> Site {
+    let mut site = site();
+    site.dkim.signing = Signing::SelectorMap;
+    site.domains.iter_mut().for_each(|domain| domain.dkim = vec![DkimAlgorithm::Rsa]);
+    site
+}
+
+#[test]
+fn a_map_names_the_one_key_that_signs_and_seals_for_each_domain() {
+    let mut inventory = inventory();
+    inventory.dkim_keys[0].state = DkimState::Retiring;
+    let next =
+        DkimKey { selector: "202612r".parse().unwrap(), state: DkimState::Active, ..inventory.dkim_keys[0].clone() };
+    inventory.dkim_keys.insert(1, next);
+    let tree = render(&mapped(), &inventory, &[]).unwrap();
+    for (host, state) in [("example.org", "/var/rspamd"), ("mail.example.com", "/var/lib/rspamd")] {
+        let map = find(&tree, &format!("{host}/root{state}/dkim/selectors.map"));
+        let lines: Vec<_> = map.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(lines, ["example.com 202612r", "example.org 202611r"]);
+        for file in ["arc.conf", "dkim_signing.conf"] {
+            let text = find(&tree, &format!("{host}/root/etc/rspamd/local.d/{file}"));
+            assert!(text.contains(&format!("selector_map = \"{state}/dkim/selectors.map\";\n")), "{text}");
+            // `$` is escaped like every other character that Rspamd's parsers read: it reaches Lua all the same.
+            assert!(text.contains(&format!("path = \"{state}/dkim/\\u0024domain.\\u0024selector.key\";\n")), "{text}");
+            assert!(!text.contains("domain {") && !text.contains("202611r"), "{text}");
+        }
+    }
+    assert!(
+        tree.entries().iter().any(|entry| entry.path.ends_with("example.com.202611r.key")),
+        "it may have to come back"
+    );
+}
+
+#[test]
+fn only_active_keys_of_wanted_algorithms_sign_and_a_domain_without_one_is_left_out() {
+    let (mut site, mut inventory) = (site(), inventory());
+    site.domains[0].dkim = vec![DkimAlgorithm::Rsa];
+    for state in DkimState::ALL.into_iter().filter(|state| *state != DkimState::Active) {
+        for key in inventory.dkim_keys.iter_mut().filter(|key| key.domain.as_str() == "example.org") {
+            key.state = state;
+        }
+        let tree = render(&site, &inventory, &[]).unwrap();
+        for file in ["arc.conf", "dkim_signing.conf"] {
+            let text = find(&tree, &format!("mail.example.com/root/etc/rspamd/local.d/{file}"));
+            let named: Vec<_> = text.lines().filter(|line| line.contains("selector =")).collect();
+            let expected = "      { selector = \"202611r\"; path = \"/var/lib/rspamd/dkim/example.com.202611r.key\"; }";
+            assert_eq!(named, [expected], "{file} {state:?}");
+            assert!(!text.contains("example.org"), "{file} {state:?}");
+        }
+    }
+}
+
 #[test]
 fn zones_have_one_spf_record_a_name() {
     let tree = tree();
@@ -355,6 +410,22 @@ fn the_real_daemons_take_the_tree() {
             "named-checkzone",
             &["-i", "local", "-k", "fail", "-m", "fail", "-S", "fail", "-r", "fail", name, path],
         );
+    }
+}
+
+#[test]
+fn rspamd_reads_the_place_of_the_map_and_the_pattern_of_its_keys() {
+    let root = tempfile::tempdir().unwrap();
+    write_out(&render(&mapped(), &inventory(), &[]).unwrap(), root.path());
+    let local = format!("--var=LOCAL_CONFDIR={}", root.path().join("etc/rspamd").display());
+    for section in ["dkim_signing", "arc"] {
+        let arguments = [&local, "configdump", "-c", "/etc/rspamd/rspamd.conf", "-j", section];
+        let Some(dump) = accepted("rspamadm", &arguments) else { return };
+        let effective: serde_json::Value = serde_json::from_str(&dump[dump.find('{').unwrap()..]).unwrap();
+        let place = |name: &str| format!("{}/var/lib/rspamd/dkim/{name}", root.path().display());
+        assert_eq!(effective["selector_map"], place("selectors.map"));
+        assert_eq!(effective["path"], place("$domain.$selector.key"));
+        assert_eq!((&effective["domain"], &effective["try_fallback"]), (&serde_json::Value::Null, &false.into()));
     }
 }
 

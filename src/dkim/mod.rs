@@ -8,6 +8,7 @@ use time::{Date, OffsetDateTime};
 
 use crate::inventory::{DkimAlgorithm, DkimKey, DkimState};
 use crate::names::{DomainName, Selector};
+use crate::platform::Layout;
 
 /// Returns the key's record: `h=sha256` because rsa-sha1 must not be used (RFC 6376 §3.6.1, RFC 8301 §3.1, RFC 8463 §4); with an
 /// empty `p=` once it is revoked.
@@ -32,6 +33,27 @@ pub fn record_name(selector: &Selector, domain: &DomainName) -> String {
 /// Rspamd would not notice within a second.
 pub fn key_file_name(key: &DkimKey) -> String {
     format!("{}.{}.key", key.domain, key.selector)
+}
+
+/// Returns the directory of the keys on a host.
+pub fn key_directory(layout: &Layout) -> String {
+    format!("{}/dkim", layout.rspamd_state)
+}
+
+/// Returns the path of the private key's file on a host.
+pub fn key_path(layout: &Layout, key: &DkimKey) -> String {
+    format!("{}/{}", key_directory(layout), key_file_name(key))
+}
+
+/// Returns [`key_path`] of every key as Rspamd fills it in for a message: `$domain` and `$selector` are its names.
+pub fn key_pattern(layout: &Layout) -> String {
+    format!("{}/$domain.$selector.key", key_directory(layout))
+}
+
+/// Returns the path of the map of selectors on a host: beside the keys, where no package puts or removes anything. No key's
+/// file has its name.
+pub fn selector_map(layout: &Layout) -> String {
+    format!("{}/selectors.map", key_directory(layout))
 }
 
 /// Returns a selector that the domain has never used: `202611r`, then `202611r2` and so on.

@@ -18,7 +18,7 @@ use crate::names::visible_within;
 use crate::pki::Certificate;
 use crate::platform::Layout;
 use crate::records;
-use crate::site::{Accounts, Alias, CertificateSource, Host, Site, SmtpdConf};
+use crate::site::{Accounts, Alias, CertificateSource, Host, Signing, Site, SmtpdConf};
 use crate::tree::{Class, Content, Entry, Part, Stored, Tree};
 use quote::Syntax;
 
@@ -49,6 +49,7 @@ macro_rules! templates {
 
 static BUILTIN: &[(&str, &str)] = templates![
     "mail/expiry.txt",
+    "rspamd/dkim/selectors.map",
     "rspamd/local.d/arc.conf",
     "rspamd/local.d/dkim.conf",
     "rspamd/local.d/dkim_signing.conf",
@@ -120,6 +121,7 @@ pub struct ExpiryMail {
 /// The templates of mails.
 pub struct Letters(Templates);
 
+const SELECTORS: &str = "rspamd/dkim/selectors.map";
 const EXPIRY: &str = "mail/expiry.txt";
 
 impl Letters {
@@ -193,7 +195,7 @@ impl HostTree<'_> {
 
     /// Adds the directories that belong to postseal alone; those of the daemons' packages are there already.
     fn directories(&self, tls: bool, entries: &mut Vec<Entry>) {
-        let Layout { smtpd_dir, rspamd_state, rspamd_group, .. } = self.layout;
+        let Layout { smtpd_dir, rspamd_group, .. } = self.layout;
         let what = (Class::Public, Part::Smtpd);
         let mut add = |path: &str, mode| entries.push(self.root_entry(path, mode, what, Content::Directory));
         add(smtpd_dir, 0o755);
@@ -203,7 +205,7 @@ impl HostTree<'_> {
         if self.host.smtpd_conf == SmtpdConf::Fragments {
             add(&format!("{smtpd_dir}/conf.d"), 0o755);
         }
-        let keys = format!("{rspamd_state}/dkim");
+        let keys = dkim::key_directory(self.layout);
         let what = (Class::Public, Part::Rspamd);
         entries.push(self.entry(&keys, rspamd_group, 0o750, what, Content::Directory));
     }
@@ -214,6 +216,7 @@ impl HostTree<'_> {
             let Some(path) = self.public_path(name) else { continue };
             let text = self.templates.render(name, &context)?;
             let part = match Syntax::of_template(name) {
+                Syntax::Map => Part::DkimMap,
                 Syntax::Ucl => Part::Rspamd,
                 Syntax::Smtpd => Part::Smtpd,
                 Syntax::Table => Part::Table,
@@ -229,6 +232,7 @@ impl HostTree<'_> {
         let Layout { rspamd_dir, smtpd_conf, smtpd_dir, .. } = self.layout;
         let whole = self.host.smtpd_conf == SmtpdConf::Complete;
         match template {
+            SELECTORS => (self.site.dkim.signing == Signing::SelectorMap).then(|| dkim::selector_map(self.layout)),
             "rspamd/local.d/arc.conf" if !self.site.forwards() => None,
             "smtpd.conf" => whole.then(|| (*smtpd_conf).to_owned()),
             "smtpd/domains" => Some(format!("{smtpd_dir}/domains")),
@@ -254,7 +258,7 @@ impl HostTree<'_> {
 
     /// Adds what only the store holds: the trust list, the CRLs, the credentials and the DKIM keys.
     fn stored_files(&self, entries: &mut Vec<Entry>) {
-        let Layout { smtpd_dir, smtpd_group, rspamd_group, rspamd_state, .. } = self.layout;
+        let Layout { smtpd_dir, smtpd_group, rspamd_group, .. } = self.layout;
         let trust_list = Content::Stored(Stored::TrustList, self.inventory.trust_list);
         let what = (Class::Private, Part::TrustList);
         entries.push(self.root_entry(&format!("{smtpd_dir}/clients.pem"), 0o644, what, trust_list));
@@ -275,7 +279,7 @@ impl HostTree<'_> {
         // One that has just left stays until Rspamd has heard of it, and for the way back if it does not.
         let is_there = |key: &&DkimKey| matches!(key.state, DkimState::Active | DkimState::Retiring);
         for key in keys.filter(|key| is_there(key) && self.site.has_domain(&key.domain)) {
-            let path = format!("{rspamd_state}/dkim/{}", dkim::key_file_name(key));
+            let path = dkim::key_path(self.layout, key);
             let content = Content::Stored(Stored::Key(key.key), Some(key.key));
             entries.push(self.entry(&path, rspamd_group, 0o640, (Class::Secret, Part::DkimKey), content));
         }

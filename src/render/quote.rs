@@ -28,6 +28,8 @@ fn shown(value: &str) -> String {
 /// A syntax that templates write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Syntax {
+    /// A map file of Rspamd's.
+    Map,
     /// OpenSMTPD's configuration.
     Smtpd,
     /// A table file of OpenSMTPD's.
@@ -40,13 +42,15 @@ pub enum Syntax {
 
 impl Syntax {
     /// Every syntax.
-    pub const ALL: [Self; 4] = [Self::Smtpd, Self::Table, Self::Text, Self::Ucl];
+    pub const ALL: [Self; 5] = [Self::Map, Self::Smtpd, Self::Table, Self::Text, Self::Ucl];
 
     /// Returns the syntax of the file that a template writes.
     pub fn of_template(name: &str) -> Self {
-        let is_conf = std::path::Path::new(name).extension().is_some();
+        let extension = std::path::Path::new(name).extension();
+        let is_conf = extension.is_some();
         match name.split('/').next() {
             Some("mail") => Self::Text,
+            Some("rspamd") if extension.is_some_and(|extension| extension == "map") => Self::Map,
             Some("rspamd") => Self::Ucl,
             Some("smtpd") if !is_conf => Self::Table,
             _ => Self::Smtpd,
@@ -56,6 +60,7 @@ impl Syntax {
     /// Returns the name of its filter.
     pub fn filter(self) -> &'static str {
         match self {
+            Self::Map => "map",
             Self::Smtpd => "smtpd",
             Self::Table => "table",
             Self::Text => "text",
@@ -66,6 +71,7 @@ impl Syntax {
     /// Quotes a value.
     pub fn quote(self, value: &str) -> Result<String, QuoteError> {
         match self {
+            Self::Map => map(value),
             Self::Smtpd => smtpd(value),
             Self::Table => table(value),
             Self::Text => text(value),
@@ -92,6 +98,21 @@ pub(super) fn register(tera: &mut Tera) {
     // Every name ends in the empty suffix, so every template is guarded.
     tera.autoescape_on([""]);
     tera.set_escape_fn(|_, _| Err(std::io::Error::from(std::io::ErrorKind::InvalidData)));
+}
+
+/// Admits a key or a value of a map file, `key value` on a line.
+///
+/// Rspamd ends a key at a blank, cuts a line at `#`, takes quotes off a key but leaves them with a value, and reads a line
+/// that begins with `/` or `[` in other ways: so a field is what a domain or a selector can be, and nothing else.
+pub fn map(value: &str) -> Result<String, QuoteError> {
+    const SYNTAX: &str = "a map file of Rspamd's";
+    if value.is_empty() {
+        return Err(refuse(value, SYNTAX, "it is empty"));
+    }
+    if value.chars().any(|c| !c.is_ascii_alphanumeric() && !"._-".contains(c)) {
+        return Err(refuse(value, SYNTAX, "a map has no quotes, so it takes letters, digits and . _ - only"));
+    }
+    Ok(value.to_owned())
 }
 
 /// Quotes a string or a key of Rspamd's configuration.
@@ -245,6 +266,9 @@ mod tests {
         {
             assert!(table(bad).is_err(), "{bad}");
         }
+        for bad in ["", "a b", "a\tb", "a#b", "\"a\"", "a;", "a:b", "a=b", "/a/", "[a]", "a\nb x", "a\\", "ä", "\0"] {
+            assert!(map(bad).is_err(), "{bad}");
+        }
         assert_eq!(
             table("a,b").unwrap_err().to_string(),
             "`a,b` cannot stand in a table of OpenSMTPD's: a table has no quotes, so it takes letters, digits and . _ + - = / ' @ \
@@ -284,6 +308,7 @@ mod tests {
             ("smtpd/conf.d/names.conf", Syntax::Smtpd),
             ("smtpd/senders", Syntax::Table),
             ("rspamd/override.d/options.inc", Syntax::Ucl),
+            ("rspamd/dkim/selectors.map", Syntax::Map),
             ("mail/expiry.txt", Syntax::Text),
         ] {
             assert_eq!(Syntax::of_template(name), syntax, "{name}");

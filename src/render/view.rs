@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::dkim;
 use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory};
 use crate::platform::Layout;
-use crate::site::{Accounts, CertificateSource, Delivery, Domain, Host, Site, SmtpdConf};
+use crate::site::{Accounts, CertificateSource, Delivery, Domain, Host, Signing, Site, SmtpdConf};
 
 /// What the templates of public files see of one host.
 #[derive(Debug, Serialize)]
@@ -24,6 +24,7 @@ pub(super) struct Public {
     delivery: DeliveryWords,
     domains: Vec<String>,
     signers: Vec<Signer>,
+    map: Option<SelectorMap>,
     sealers: Vec<Sealer>,
     sockets: Sockets,
 }
@@ -81,6 +82,13 @@ struct Sealer {
     path: String,
 }
 
+/// Where Rspamd finds the selector of a domain, and the key's file.
+#[derive(Debug, Serialize)]
+struct SelectorMap {
+    file: String,
+    path: String,
+}
+
 /// Where Rspamd's workers listen, as Rspamd writes it.
 #[derive(Debug, Serialize)]
 struct Sockets {
@@ -112,6 +120,7 @@ impl Public {
             delivery: DeliveryWords::new(&site.delivery, layout),
             domains: site.domains.iter().map(|domain| domain.name.to_string()).collect(),
             signers: site.domains.iter().filter_map(|domain| Signer::new(inventory, domain, layout)).collect(),
+            map: (site.dkim.signing == Signing::SelectorMap).then(|| SelectorMap::new(layout)),
             sealers: site.domains.iter().filter_map(|domain| Sealer::new(inventory, domain, layout)).collect(),
             sockets: Sockets::new(layout, &socket),
         }
@@ -163,15 +172,10 @@ fn active_keys<'a>(inventory: &'a Inventory, domain: &'a Domain) -> impl Iterato
     keys.filter(|key| key.state == DkimState::Active && domain.dkim.contains(&key.algorithm))
 }
 
-/// Returns the path of a key on the host.
-fn key_path(layout: &Layout, key: &DkimKey) -> String {
-    format!("{}/dkim/{}", layout.rspamd_state, dkim::key_file_name(key))
-}
-
 impl Signer {
     fn new(inventory: &Inventory, domain: &Domain, layout: &Layout) -> Option<Self> {
         let keys: Vec<_> = active_keys(inventory, domain)
-            .map(|key| SigningKey { selector: key.selector.to_string(), path: key_path(layout, key) })
+            .map(|key| SigningKey { selector: key.selector.to_string(), path: dkim::key_path(layout, key) })
             .collect();
         (!keys.is_empty()).then(|| Self { domain: domain.name.to_string(), keys })
     }
@@ -180,7 +184,17 @@ impl Signer {
 impl Sealer {
     fn new(inventory: &Inventory, domain: &Domain, layout: &Layout) -> Option<Self> {
         let key = active_keys(inventory, domain).find(|key| key.algorithm == DkimAlgorithm::Rsa)?;
-        Some(Self { domain: domain.name.to_string(), selector: key.selector.to_string(), path: key_path(layout, key) })
+        Some(Self {
+            domain: domain.name.to_string(),
+            selector: key.selector.to_string(),
+            path: dkim::key_path(layout, key),
+        })
+    }
+}
+
+impl SelectorMap {
+    fn new(layout: &Layout) -> Self {
+        Self { file: dkim::selector_map(layout), path: dkim::key_pattern(layout) }
     }
 }
 
