@@ -106,7 +106,6 @@ pub(super) fn install(
     warnings.extend(refuse_errors(verdict.findings)?);
     refuse_changed_meanwhile(&machine, &installation)?;
     let kept = keep_replaced(store, host, &installation)?;
-    let owed = takeover::is_due(&store.ledger().due(&host.name, machine.root())?);
     record(env, store, &machine, host, &installation)?;
     let is_due = takeover::is_due(&store.ledger().due(&host.name, machine.root())?);
     let own_signing = facts.own_signing;
@@ -119,7 +118,6 @@ pub(super) fn install(
         installation: &installation,
         ways,
         own_signing,
-        owed,
         is_due,
     });
     let rspamd = awaited(store, host, takeover, &machine, &installation)?;

@@ -17,7 +17,7 @@ use crate::host::{Checked, HostError, Machine, Rspamd, SignatureVerdict, Verifie
 use crate::install::{Effect, Found, Installation};
 use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory};
 use crate::names::{DomainName, HostName, visible};
-use crate::site::Host;
+use crate::site::{Host, Signing};
 use crate::store::Writer;
 
 /// An Rspamd that is to take over what was installed.
@@ -31,9 +31,7 @@ pub(super) struct Takeover<'a> {
     pub(super) ways: &'a Ways,
     /// Whether a template of the administrator's says how Rspamd signs: it may do so by other means.
     pub(super) own_signing: bool,
-    /// Whether an earlier run owes Rspamd a reload.
-    pub(super) owed: bool,
-    /// Whether this run does, or it is owed.
+    /// Whether Rspamd must be told, be it because of an earlier run.
     pub(super) is_due: bool,
 }
 
@@ -130,12 +128,13 @@ impl Takeover<'_> {
     fn told_and_proved(&self, rspamd: &Rspamd, verifier: &Verifier) -> Result<Proved, Problem> {
         let domains = self.domains();
         let mut told = None;
-        if self.needs_order() {
+        // What a map names, Rspamd finds by itself.
+        if self.is_due {
             told = Some(self.tell()?);
         }
         let mut tried = self.signs(rspamd, verifier, &domains);
-        if tried.is_err() && self.is_due && told.is_none() {
-            // It watches its maps, but not on every file system.
+        if tried.is_err() && told.is_none() {
+            // It watches its maps, but not on every file system; or nobody told it what an earlier run installed.
             told = Some(self.tell()?);
             tried = self.signs(rspamd, verifier, &domains);
         }
@@ -150,15 +149,6 @@ impl Takeover<'_> {
             self.ask_dns(verifier, domain, message, &mut proved);
         }
         Ok(proved)
-    }
-
-    /// Tells whether Rspamd must be told: what it signs with, under names that are new, and the map that names them, it finds by
-    /// itself.
-    fn needs_order(&self) -> bool {
-        let has_map = self.installation.steps.iter().any(|step| is_map(&step.path) && step.wanted.is_some());
-        let mut changes = self.machine.changes_for_rspamd(self.installation);
-        let all_found = has_map && changes.all(|step| step.path.starts_with(self.state()));
-        self.is_due && (self.owed || !all_found)
     }
 
     fn state(&self) -> &'static str {
@@ -212,7 +202,7 @@ impl Takeover<'_> {
     fn expected(&self, domain: &DomainName) -> Vec<&DkimKey> {
         let settings = self.wanted.site.domains.iter().find(|known| known.name == *domain);
         let algorithms = settings.map(|domain| domain.dkim.as_slice()).unwrap_or_default();
-        let has_map = self.installation.steps.iter().any(|step| is_map(&step.path) && step.wanted.is_some());
+        let has_map = self.wanted.site.dkim.signing == Signing::SelectorMap;
         let signs = |key: &&DkimKey| {
             // A map has room for one selector.
             key.state == DkimState::Active
@@ -481,11 +471,6 @@ fn sample<T: Copy>(all: Vec<T>) -> Vec<T> {
         return all;
     }
     (0..SAMPLE).filter_map(|at| all.get(at * all.len() / SAMPLE).copied()).collect()
-}
-
-/// Tells whether Rspamd finds by this file which key signs.
-fn is_map(path: &Utf8Path) -> bool {
-    path.file_name() == Some("selectors.map")
 }
 
 /// Returns `domain.selector` of each key that a configuration or a map of Rspamd's names.
