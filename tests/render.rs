@@ -14,7 +14,6 @@ use postseal::names::{Digest, Serial};
 use postseal::platform::{Platform, Version};
 use postseal::render::{builtin_templates, quote, render};
 use postseal::site::{
-    Accounts, Alias, Ca, CertificateSource, Delivery, Dkim, Dmarc, DmarcPolicy, Domain, Host, Site, SmtpdConf,
     Accounts, Alias, Ca, CertificateSource, Delivery, Dkim, Dmarc, DmarcPolicy, Domain, Host, Signing, Site, SmtpdConf,
     SpfPolicy, Trust,
 };

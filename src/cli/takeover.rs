@@ -17,7 +17,7 @@ use crate::host::{Checked, HostError, Machine, Rspamd, SignatureVerdict, Verifie
 use crate::install::{Effect, Found, Installation};
 use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory};
 use crate::names::{DomainName, HostName, visible};
-use crate::site::{Host, Signing};
+use crate::site::Host;
 use crate::store::Writer;
 
 /// An Rspamd that is to take over what was installed.
@@ -200,16 +200,8 @@ impl Takeover<'_> {
 
     /// Returns the keys that a domain's mail is to be signed with.
     fn expected(&self, domain: &DomainName) -> Vec<&DkimKey> {
-        let settings = self.wanted.site.domains.iter().find(|known| known.name == *domain);
-        let algorithms = settings.map(|domain| domain.dkim.as_slice()).unwrap_or_default();
-        let has_map = self.wanted.site.dkim.signing == Signing::SelectorMap;
-        let signs = |key: &&DkimKey| {
-            // A map has room for one selector.
-            key.state == DkimState::Active
-                && algorithms.contains(&key.algorithm)
-                && (!has_map || key.algorithm == DkimAlgorithm::Rsa)
-        };
-        self.inventory.dkim_keys_of(domain).iter().filter(signs).collect()
+        let keys = self.inventory.dkim_keys_of(domain).iter();
+        keys.filter(|key| key.state == DkimState::Active && self.wanted.site.signs(key)).collect()
     }
 
     /// Waits until Rspamd signs for every one of the domains as it should, and returns the signed messages; or what it does

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Severity, Source};
-use crate::inventory::DkimAlgorithm;
+use crate::inventory::{DkimAlgorithm, DkimKey};
 use crate::keys::KeyKind;
 use crate::names::{AbsolutePath, DomainName, HostName, MailAddress};
 use crate::platform::{Platform, Version};
@@ -308,6 +308,12 @@ impl Site {
     /// Tells whether the domain is one of the site's.
     pub fn has_domain(&self, name: &DomainName) -> bool {
         self.domains.binary_search_by(|domain| domain.name.cmp(name)).is_ok()
+    }
+
+    /// Tells whether the key's domain is one of the site's, and wants its algorithm.
+    pub fn signs(&self, key: &DkimKey) -> bool {
+        let found = self.domains.binary_search_by(|domain| domain.name.cmp(&key.domain)).ok();
+        found.and_then(|at| self.domains.get(at)).is_some_and(|domain| domain.dkim.contains(&key.algorithm))
     }
 
     /// Returns the domain that the host's name lies within, the longest if there are several.

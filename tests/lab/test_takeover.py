@@ -244,3 +244,12 @@ def test_what_others_must_be_told_is_not_lost_where_rspamd_fails(running: Runnin
     assert "now: smtpctl update table credentials" in running.apply().errors
     running.order(SYSTEMCTL)
     assert running.apply().told == ["smtpctl update table credentials"]
+
+
+def test_an_algorithm_that_the_settings_give_up_signs_no_more(running: Running, alice: Person) -> None:
+    running.edit(f"{SITE}/postseal.toml", '# dkim = ["rsa", "ed25519"]', 'dkim = ["rsa"] #')
+    assert running.run("render").code == 0
+    rsa = {selector for selector in running.active if "r" in selector}
+    said = running.apply()
+    assert (said.code, said.codes) == (0, []), said
+    assert running.signs_with(alice, rsa)

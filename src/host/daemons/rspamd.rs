@@ -9,7 +9,9 @@ use super::{CHECK, Judge, said};
 use crate::diag::Diagnostic;
 use crate::dkim;
 use crate::host::HostError;
-use crate::inventory::DkimState;
+use crate::inventory::{DkimKey, DkimState};
+use crate::platform::Layout;
+use crate::site::Signing;
 
 impl Judge<'_> {
     pub(super) fn rspamd(&mut self) -> Result<(), HostError> {
@@ -111,18 +113,16 @@ impl Judge<'_> {
     fn signing(&mut self, model: &Value) {
         let site = self.facts.site;
         let keys = self.facts.inventory.dkim_keys.iter();
-        let active: Vec<_> =
-            keys.filter(|key| key.state == DkimState::Active && site.has_domain(&key.domain)).collect();
+        // What the settings give up goes on signing nowhere, and its turn is over at the next `dkim advance`.
+        let active: Vec<_> = keys.filter(|key| key.state == DkimState::Active && site.signs(key)).collect();
         let enabled = model.get("enabled").is_none_or(|value| value != false);
         let signs = enabled && model.get("sign_authenticated").is_some_and(|value| value == true);
         for key in active {
-            let selectors = model.pointer(&format!("/domain/{}/selectors", key.domain)).and_then(Value::as_array);
-            let path = format!("{}/dkim/{}", self.machine.layout.rspamd_state, dkim::key_file_name(key));
-            let is_key = |entry: &Value| {
-                entry.get("selector").is_some_and(|value| value == key.selector.as_str())
-                    && entry.get("path").is_some_and(|value| value == path.as_str())
+            let is_there = match site.dkim.signing {
+                Signing::Domains => has_block(model, key, &dkim::key_path(self.machine.layout, key)),
+                Signing::SelectorMap => has_map(model, key, self.machine.layout),
             };
-            if !signs || !selectors.is_some_and(|selectors| selectors.iter().any(is_key)) {
+            if !signs || !is_there {
                 let record = dkim::record_name(&key.selector, &key.domain);
                 let message = format!("Rspamd would not sign with {record}");
                 let help = format!(
@@ -157,4 +157,21 @@ impl Judge<'_> {
             self.error("rspamd-socket", message, help);
         }
     }
+}
+
+/// Tells whether a block of its domain names the key with its file.
+fn has_block(model: &Value, key: &DkimKey, path: &str) -> bool {
+    let selectors = model.pointer(&format!("/domain/{}/selectors", key.domain)).and_then(Value::as_array);
+    let is_key = |entry: &Value| {
+        entry.get("selector").is_some_and(|value| value == key.selector.as_str())
+            && entry.get("path").is_some_and(|value| value == path)
+    };
+    selectors.is_some_and(|selectors| selectors.iter().any(is_key))
+}
+
+/// Tells whether the key is looked for in the map, which a block of its domain would take the place of.
+fn has_map(model: &Value, key: &DkimKey, layout: &Layout) -> bool {
+    let is = |name: &str, wanted: String| model.get(name).is_some_and(|value| *value == wanted);
+    let block = model.pointer(&format!("/domain/{}", key.domain));
+    is("selector_map", dkim::selector_map(layout)) && is("path", dkim::key_pattern(layout)) && block.is_none()
 }
