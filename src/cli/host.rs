@@ -13,7 +13,7 @@ use crate::cli::session::{self, Wanted};
 use crate::cli::takeover::{self, Taken, Takeover};
 use crate::diag::{Diagnostic, Severity, did_you_mean};
 use crate::env::Env;
-use crate::host::{self, Facts, HostError, Machine, Rspamd};
+use crate::host::{self, Facts, HostError, Machine, Rspamd, Verifier};
 use crate::install::{Action, Choices, Effect, Found, Installation, Step, commands};
 use crate::inventory::Inventory;
 use crate::names::{AbsolutePath, Digest, HostName, shell_word};
@@ -109,18 +109,18 @@ pub(super) fn install(
     record(env, store, &machine, host, &installation)?;
     let is_due = takeover::is_due(&store.ledger().due(&host.name, machine.root())?);
     let own_signing = facts.own_signing;
-    let takeover = ways.filter(|_| machine.is_running()).map(|ways| Takeover {
+    let ways = ways.filter(|_| machine.is_running());
+    let takeover = Takeover {
         env,
         wanted,
         inventory: &inventory,
         host,
         machine: &machine,
         installation: &installation,
-        ways,
         own_signing,
         is_due,
-    });
-    let rspamd = awaited(store, host, takeover, &machine, &installation)?;
+    };
+    let rspamd = awaited(store, ways, takeover)?;
     staging.switch(&verdict.smtpd_order).map_err(half_way)?;
     let taken = taken_over(store, &machine, host, &rspamd)?;
     machine.remove_unused(&installation).map_err(half_way)?;
@@ -160,24 +160,21 @@ enum Awaited<'a> {
     /// It is, but does not answer.
     Silent(Rspamd),
     /// It is, and answers.
-    Answers(Rspamd, Takeover<'a>),
+    Answers(Rspamd, Takeover<'a>, Verifier),
 }
 
 /// Asks, before anything is switched, whether there is an Rspamd to take over what is new, or what is not known to be in force.
-fn awaited<'a>(
-    store: &Writer,
-    host: &Host,
-    takeover: Option<Takeover<'a>>,
-    machine: &Machine<'_>,
-    installation: &Installation,
-) -> Result<Awaited<'a>, Failure> {
-    let Some(takeover) = takeover else { return Ok(Awaited::Nothing) };
-    let is_new = takeover.is_due || machine.changes_for_rspamd(installation).next().is_some();
-    if !is_new && store.ledger().dkim_in_force()?.contains(&host.name) {
+fn awaited<'a>(store: &Writer, ways: Option<&Ways>, takeover: Takeover<'a>) -> Result<Awaited<'a>, Failure> {
+    let Some(ways) = ways else { return Ok(Awaited::Nothing) };
+    let is_new = takeover.is_due || takeover.machine.changes_for_rspamd(takeover.installation).next().is_some();
+    if !is_new && store.ledger().dkim_in_force()?.contains(&takeover.host.name) {
         return Ok(Awaited::Nothing);
     }
-    let rspamd = Rspamd::new(host.platform.layout());
-    Ok(if rspamd.answers() { Awaited::Answers(rspamd, takeover) } else { Awaited::Silent(rspamd) })
+    let rspamd = Rspamd::new(takeover.host.platform.layout());
+    if !rspamd.answers() {
+        return Ok(Awaited::Silent(rspamd));
+    }
+    Ok(Awaited::Answers(rspamd, takeover, Verifier::new(ways.resolver())?))
 }
 
 /// Has Rspamd take over, if it answered. What others must be told stays due if that fails, and is said.
@@ -189,7 +186,7 @@ fn taken_over(store: &mut Writer, machine: &Machine<'_>, host: &Host, awaited: &
             let text = format!("note: {why}; once it runs: postseal apply\n");
             Ok(Taken { text, json: json!({ "unproved": why }), ..Taken::default() })
         }
-        Awaited::Answers(rspamd, takeover) => takeover.run(store, rspamd).map_err(|mut failure| {
+        Awaited::Answers(rspamd, takeover, verifier) => takeover.run(store, rspamd, verifier).map_err(|mut failure| {
             let mut due = store.ledger().due(&host.name, machine.root()).unwrap_or_default();
             due.remove(&Effect::RestartRspamd);
             if let Failure::Work(finding) = &mut failure {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use camino::Utf8Path;
 use serde_json::{Value, json};
 
-use crate::cli::dkim::{Ways, record_in_force};
+use crate::cli::dkim::record_in_force;
 use crate::cli::failure::Failure;
 use crate::cli::session::Wanted;
 use crate::diag::Diagnostic;
@@ -28,7 +28,6 @@ pub(super) struct Takeover<'a> {
     pub(super) host: &'a Host,
     pub(super) machine: &'a Machine<'a>,
     pub(super) installation: &'a Installation,
-    pub(super) ways: &'a Ways,
     /// Whether a template of the administrator's says how Rspamd signs: it may do so by other means.
     pub(super) own_signing: bool,
     /// Whether Rspamd must be told, be it because of an earlier run.
@@ -90,25 +89,11 @@ impl Takeover<'_> {
     ///
     /// # Errors
     /// A failure that says what is in force now. Its old files are back, unless they name what is revoked.
-    pub(super) fn run(&self, store: &mut Writer, rspamd: &Rspamd) -> Result<Taken, Failure> {
-        let verifier = Verifier::new(self.ways.resolver()).map_err(|error| {
-            let help = "look at /etc/resolv.conf, or name a resolver: --resolver ADDRESS";
-            self.failed(
-                store,
-                rspamd,
-                None,
-                Problem {
-                    code: "probe-failed",
-                    message: format!("no resolver can be used: {error}"),
-                    reasons: Vec::new(),
-                    help: help.to_owned(),
-                },
-            )
-        })?;
-        let proved = match self.told_and_proved(rspamd, &verifier) {
+    pub(super) fn run(&self, store: &mut Writer, rspamd: &Rspamd, verifier: &Verifier) -> Result<Taken, Failure> {
+        let proved = match self.told_and_proved(rspamd, verifier) {
             Ok(proved) => proved,
             Err(problem) if self.own_signing && problem.code == "probe-failed" => return Ok(own_way(&problem)),
-            Err(problem) => return Err(self.failed(store, rspamd, Some(&verifier), problem)),
+            Err(problem) => return Err(self.failed(store, rspamd, verifier, problem)),
         };
         if !proved.lost.is_empty() {
             let problem = Problem {
@@ -118,7 +103,7 @@ impl Takeover<'_> {
                 reasons: proved.lost.clone(),
                 help: "publish them again, see out/dns/; then: postseal apply".to_owned(),
             };
-            return Err(self.failed(store, rspamd, Some(&verifier), problem));
+            return Err(self.failed(store, rspamd, verifier, problem));
         }
         let hosts: Vec<HostName> = self.wanted.site.hosts.iter().map(|host| host.name.clone()).collect();
         let unused = record_in_force(self.env, store, &self.host.name, &hosts, "apply")?;
@@ -265,7 +250,7 @@ impl Takeover<'_> {
     }
 
     /// Gives Rspamd its old files back where that is better than the new ones, and says what is in force now.
-    fn failed(&self, store: &mut Writer, rspamd: &Rspamd, verifier: Option<&Verifier>, problem: Problem) -> Failure {
+    fn failed(&self, store: &mut Writer, rspamd: &Rspamd, verifier: &Verifier, problem: Problem) -> Failure {
         let mut finding = Diagnostic::error(problem.code, problem.message, problem.help);
         for reason in problem.reasons.iter().take(SHOWN) {
             finding = finding.note(reason.clone());
@@ -307,7 +292,7 @@ impl Takeover<'_> {
             .machine
             .changes_for_rspamd(self.installation)
             .filter_map(|step| match &step.found {
-                Found::File(_, _, content) if !step.path.as_str().ends_with(".key") => content.expose_str(),
+                Found::File(_, _, content) if step.path.extension() != Some("key") => content.expose_str(),
                 _ => None,
             })
             .flat_map(named_keys)
@@ -339,7 +324,7 @@ impl Takeover<'_> {
     }
 
     /// Puts the old files back, has Rspamd read them, and says what it signs with.
-    fn back(&self, store: &mut Writer, rspamd: &Rspamd, verifier: Option<&Verifier>) -> Result<String, Failure> {
+    fn back(&self, store: &mut Writer, rspamd: &Rspamd, verifier: &Verifier) -> Result<String, Failure> {
         self.machine.put_back(self.installation).map_err(|error: HostError| Failure::from(error))?;
         let (now, host) = (self.env.now(), &self.host.name);
         // The files are back, whatever becomes of the ledger.
@@ -367,15 +352,8 @@ impl Takeover<'_> {
     }
 
     /// Tries whether Rspamd signs a domain's mail with anything that is published, and returns the selectors.
-    fn signs_at_all(
-        &self,
-        rspamd: &Rspamd,
-        verifier: Option<&Verifier>,
-        domain: &DomainName,
-    ) -> Result<Vec<String>, String> {
-        let Some(verifier) = verifier else { return Ok(Vec::new()) };
-        let keys: Vec<DkimKey> = self.inventory.dkim_keys_of(domain).iter().map(DkimKey::clone).collect();
-        let found = verifier.by_keys(&sign(self.env, rspamd, domain)?, &keys);
+    fn signs_at_all(&self, rspamd: &Rspamd, verifier: &Verifier, domain: &DomainName) -> Result<Vec<String>, String> {
+        let found = verifier.by_keys(&sign(self.env, rspamd, domain)?, self.inventory.dkim_keys_of(domain));
         if found.is_empty() {
             return Err(format!("mail of {domain} is not signed"));
         }

@@ -15,6 +15,7 @@ use mail_auth::common::verify::DomainKey;
 use mail_auth::{AuthenticatedMessage, DkimOutput, DkimResult, MessageAuthenticator, Parameters, ResolverCache, Txt};
 
 use crate::dkim;
+use crate::host::HostError;
 use crate::inventory::{DkimAlgorithm, DkimKey};
 use crate::names::visible;
 
@@ -54,17 +55,21 @@ const ATTEMPTS: usize = 1;
 
 impl Verifier {
     /// Makes one that asks DNS by a resolver; none is the system's own.
-    pub fn new(resolver: Option<SocketAddr>) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    pub fn new(resolver: Option<SocketAddr>) -> Result<Self, HostError> {
+        let failed = |source| HostError::io("make", "a resolver".into(), source);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let (config, mut options) = match resolver {
-            None => hickory_resolver::system_conf::read_system_conf().map_err(io::Error::other)?,
+            // A system without a resolver is one that does not answer.
+            None => hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|_| {
+                (ResolverConfig::from_parts(None, Vec::new(), Vec::new()), ResolverOpts::default())
+            }),
             Some(address) => (by(address), ResolverOpts::default()),
         };
         options.timeout = PATIENCE;
         options.attempts = ATTEMPTS;
         // A record that was just switched is what is asked for.
         options.cache_size = 0;
-        let live = MessageAuthenticator::new(config, options).map_err(io::Error::other)?;
+        let live = MessageAuthenticator::new(config, options).map_err(io::Error::other).map_err(failed)?;
         Ok(Self { runtime, live })
     }
 
