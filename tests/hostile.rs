@@ -46,6 +46,9 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("clients.trust", "'pinned'"),
     ("delivery.lmtp.socket", "'/run/two'"),
     ("delivery.maildir.path", "'/var/three'"),
+    ("dkim.rotate_every", "90"),
+    ("dkim.signing", "'domains'"),
+    ("dkim.standby", "true"),
     ("domain.dkim", "['rsa']"),
     ("domain.dmarc.policy", "'none'"),
     ("domain.dmarc.reports", "'dmarc@four.example'"),
@@ -250,8 +253,16 @@ fn a_hostile_text_in_a_setting_is_refused_or_means_itself() {
         let model = text.map(|text| lines(&load(&[source("postseal.toml", write(text))]).unwrap().0, &in_lines(text)));
         // Of these one choice decides what other lines there are.
         let model = model.filter(|_| {
-            !["ca.key", "domain.dkim", "domain.spf", "domain.dmarc.policy", "host.platform", "accounts.external.type"]
-                .contains(&setting.as_str())
+            ![
+                "ca.key",
+                "dkim.signing",
+                "domain.dkim",
+                "domain.spf",
+                "domain.dmarc.policy",
+                "host.platform",
+                "accounts.external.type",
+            ]
+            .contains(&setting.as_str())
         });
         for hostile in texts() {
             for value in text.map_or_else(|| vec![hostile.clone()], |text| forms(&hostile, text)) {

@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use postseal::cli::draw::{draw, short, to_json};
 use postseal::diag::{Severity, Source};
-use postseal::site::load;
+use postseal::inventory::DkimAlgorithm;
+use postseal::site::{Signing, load};
 use proptest::prelude::*;
 
 const VALID: &str = r#"
 accounts.external = { type = "file", path = "/etc/mail/creds" }
 clients.trust = "pinned"
+[dkim]
+rotate_every = 90
+standby = true
+signing = "domains"
 [ca]
 name = "Example Mail CA"
 key = "rsa2048"
@@ -89,6 +94,30 @@ fn the_valid_file_is_valid() {
     assert_eq!(warnings, []);
     assert_eq!(site.hosts[0].opensmtpd.to_string(), "7.4");
     assert!(site.forwards());
+    assert_eq!((site.dkim.rotate_every, site.dkim.standby, site.dkim.signing), (Some(90), true, Signing::Domains));
+}
+
+#[test]
+fn a_map_signs_with_rsa_alone_unless_the_settings_ask_for_more() {
+    let text = VALID.replace("signing = \"domains\"", "signing = \"selector_map\"");
+    let codes = |text: &str| {
+        let errors = load(&[source("postseal.toml", text)]).err().unwrap_or_default();
+        errors.iter().map(|finding| finding.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(&text), ["dkim-map-one-key"]);
+    for algorithms in ["dkim = [\"rsa\"]\n", ""] {
+        let (site, _) =
+            load(&[source("postseal.toml", text.replace("dkim = [\"rsa\", \"ed25519\"]\n", algorithms))]).unwrap();
+        assert_eq!(site.domains[0].dkim, [DkimAlgorithm::Rsa]);
+    }
+    // A file of a domain's own is asked too.
+    let rsa = text.replace("dkim = [\"rsa\", \"ed25519\"]\n", "");
+    let rsa = rsa.replace("[aliases]\n", "[aliases]\n\"postmaster@example.org\" = \"alice@example.com\"\n");
+    for (own, expected) in [("", None), ("dkim = [\"rsa\", \"ed25519\"]\n", Some("dkim-map-one-key"))] {
+        let sources = [source("postseal.toml", rsa.clone()), source("domains/example.org.toml", own)];
+        let first = load(&sources).err().and_then(|errors| errors.first().map(|finding| finding.code));
+        assert_eq!(first, expected, "{own}");
+    }
 }
 
 #[test]
