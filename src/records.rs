@@ -78,14 +78,18 @@ fn mailto(address: &MailAddress) -> String {
 fn dkim_keys(inventory: &Inventory, domain: &DomainName) -> impl Iterator<Item = Record> {
     inventory.dkim_keys_of(domain).iter().map(|key| {
         let data = RecordData::Txt(dkim::record_text(key));
-        let reason = match key.state {
-            DkimState::Generated | DkimState::Published => "This key will sign; receivers must know it before it does.",
-            DkimState::Active => "Receivers verify the domain's signatures with this key.",
-            DkimState::Retiring => "This key signs no more, but mail that it signed may still be on its way.",
-            DkimState::Revoked | DkimState::Destroyed => "This key is revoked: what it signed is worth nothing.",
-        };
-        record(&dkim::record_name(&key.selector, &key.domain), data, reason, "RFC 6376 §3.6.1")
+        record(&dkim::record_name(&key.selector, &key.domain), data, dkim_reason(key.state), "RFC 6376 §3.6.1")
     })
+}
+
+/// Returns why there is a record of a key in that state.
+pub fn dkim_reason(state: DkimState) -> &'static str {
+    match state {
+        DkimState::Generated | DkimState::Published => "This key will sign; receivers must know it before it does.",
+        DkimState::Active => "Receivers verify the domain's signatures with this key.",
+        DkimState::Retiring => "This key signs no more, but mail that it signed may still be on its way.",
+        DkimState::Revoked | DkimState::Destroyed => "This key is revoked: what it signed is worth nothing.",
+    }
 }
 
 /// Other domains of the site that send their DMARC reports into this one need this one's consent.

@@ -4,18 +4,19 @@
 
 use std::sync::{Arc, LazyLock};
 
-use postseal::inventory::{DkimAlgorithm, DkimKey, Inventory};
+use postseal::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory};
+use postseal::names::DomainName;
 use postseal::plan::reason::{self, NOT_THE_LEDGER};
 use postseal::plan::{Difference, Files, difference, public_files};
 use postseal::render::render;
-use postseal::site::{self, Site, SpfPolicy};
+use postseal::site::{self, Domain, Signing, Site, SpfPolicy};
 use postseal::store::SiteDir;
 use proptest::prelude::*;
 use time::macros::datetime;
 
 const ZONE: &str = "dns/example.com.zone";
 const MANIFEST: &str = "mail.example.com/MANIFEST";
-const ROTATION: &str = "DKIM key of example.com (rsa): selector 202611r → 202612r, active since 2026-12-01";
+const ROTATION: &str = "rotation of example.com (rsa): 202611r → 202612r, active since 2026-12-01";
 
 /// A golden case with two domains, of which one forwards mail: as its settings and its lock tell of it.
 static CASE: LazyLock<(Site, Inventory)> = LazyLock::new(|| {
@@ -55,13 +56,37 @@ fn rsa_key(inventory: &mut Inventory) -> &mut DkimKey {
     keys.find(|key| key.domain.as_str() == "example.com" && key.algorithm == DkimAlgorithm::Rsa).unwrap()
 }
 
-fn rotated(inventory: &Inventory) -> Inventory {
+/// Adds the next key of example.com's line for RSA, in the place of the one that is there.
+fn with_next(inventory: &Inventory, old: DkimState, new: DkimState) -> Inventory {
     let mut inventory = inventory.clone();
     let key = rsa_key(&mut inventory);
-    key.selector = "202612r".parse().unwrap();
+    let next = DkimKey {
+        selector: "202612r".parse().unwrap(),
+        state: new,
+        since: datetime!(2026-12-01 12:00 UTC),
+        public: format!("{}AQAB", "B".repeat(388)),
+        ..key.clone()
+    };
+    key.state = old;
     key.since = datetime!(2026-12-01 12:00 UTC);
-    key.public = format!("{}AQAB", "B".repeat(388));
+    inventory.dkim_keys.push(next);
+    inventory.dkim_keys.retain(|key| key.state != DkimState::Destroyed);
     inventory
+        .dkim_keys
+        .sort_by(|a, b| (&a.domain, a.algorithm, &a.selector).cmp(&(&b.domain, b.algorithm, &b.selector)));
+    inventory
+}
+
+fn rotated(inventory: &Inventory) -> Inventory {
+    with_next(inventory, DkimState::Retiring, DkimState::Active)
+}
+
+/// The case with the map shape.
+fn mapped() -> Site {
+    let mut site = CASE.0.clone();
+    site.dkim.signing = Signing::SelectorMap;
+    site.domains.iter_mut().for_each(|domain| domain.dkim = vec![DkimAlgorithm::Rsa]);
+    site
 }
 
 fn expect(difference: &Difference, expected: &[(&str, &[&str])]) {
@@ -77,17 +102,112 @@ fn a_new_selector_is_the_reason_wherever_it_stands_and_nowhere_else() {
     expect(&found, &changed.map(|path| (path, [ROTATION].as_slice())));
 }
 
+const PUBLISHED: &str = "202612r of example.com is published before it signs";
+const REVOKED: &str = "202611r of example.com is revoked (empty p=), since 2026-12-01";
+const GONE: &str = "202611r of example.com is gone: destroyed";
+const ARC: &str = "rspamd/local.d/arc.conf";
+const SIGNING: &str = "rspamd/local.d/dkim_signing.conf";
+const MAP: &str = "mail.example.com/root/var/lib/rspamd/dkim/selectors.map";
+
 #[test]
-fn a_key_that_comes_before_the_old_one_goes_is_told_as_new() {
+fn each_step_of_a_rotation_is_told_in_the_files_that_it_changes() {
+    use DkimState::{Active, Destroyed, Published, Retiring, Revoked};
     let (site, inventory) = &*CASE;
-    let mut both = inventory.clone();
-    both.dkim_keys.push(rsa_key(&mut rotated(inventory)).clone());
-    both.dkim_keys.sort_by(|a, b| (&a.domain, a.algorithm, &a.selector).cmp(&(&b.domain, b.algorithm, &b.selector)));
-    let come = explained(&files(site, inventory), site, &both);
-    let told = "new DKIM key of example.com (rsa): selector 202612r, active since 2026-12-01";
-    assert_eq!(reasons(&come)[0], (ZONE.to_owned(), vec![told]));
-    let gone = explained(&files(site, &both), site, inventory);
-    assert_eq!(reasons(&gone)[0], (ZONE.to_owned(), vec!["DKIM key of example.com (rsa) is gone: selector 202612r"]));
+    let lives = [(Active, Published), (Retiring, Active), (Revoked, Active), (Destroyed, Active)];
+    let steps = lives.map(|(old, new)| with_next(inventory, old, new));
+    let told = |from: usize, to: usize| explained(&files(site, &steps[from]), site, &steps[to]);
+    expect(&explained(&files(site, inventory), site, &steps[0]), &[(ZONE, &[PUBLISHED])]);
+    expect(&told(0, 1), &[ZONE, MANIFEST, ARC, SIGNING].map(|path| (path, [ROTATION].as_slice())));
+    // The key's file leaves the host with it.
+    expect(&told(1, 2), &[(ZONE, &[REVOKED]), (MANIFEST, &[REVOKED])]);
+    expect(&told(2, 3), &[(ZONE, &[GONE])]);
+    // Whoever looks only now sees it all at once; a host that was never told of the new key has it named by its rotation.
+    let both: &[&str] = &[ROTATION, GONE];
+    let last = explained(&files(site, inventory), site, &steps[3]);
+    expect(&last, &[(ZONE, both), (MANIFEST, both), (ARC, &[ROTATION]), (SIGNING, &[ROTATION])]);
+}
+
+#[test]
+fn a_rotation_is_told_in_the_map_where_that_says_who_signs() {
+    let (site, inventory) = (&mapped(), &CASE.1);
+    let golden = files(site, inventory);
+    let found = explained(&golden, site, &rotated(inventory));
+    expect(&found, &[ZONE, MANIFEST, MAP].map(|path| (path, [ROTATION].as_slice())));
+}
+
+#[test]
+fn a_rotation_of_one_domain_is_no_reason_of_another_with_a_longer_name() {
+    let (site, inventory) = &*CASE;
+    let (mut site, mut inventory) = (site.clone(), inventory.clone());
+    let longer = |domain: &str| -> DomainName { format!("{domain}.au").parse().unwrap() };
+    site.domains.push(Domain { name: longer("example.com"), ..site.domains[0].clone() });
+    let keys = inventory.dkim_keys_of(&site.domains[0].name).to_vec();
+    inventory.dkim_keys.extend(keys.into_iter().map(|key| DkimKey { domain: longer("example.com"), ..key }));
+    inventory
+        .dkim_keys
+        .sort_by(|a, b| (&a.domain, a.algorithm, &a.selector).cmp(&(&b.domain, b.algorithm, &b.selector)));
+    let golden = files(&site, &inventory);
+    site.domains[2].spf = SpfPolicy::Fail;
+    let found = explained(&golden, &site, &rotated(&inventory));
+    assert_eq!(reasons(&found)[0], ("dns/example.com.au.zone".to_owned(), vec![NOT_THE_LEDGER]));
+    assert_eq!(reasons(&found)[1], (ZONE.to_owned(), vec![ROTATION]));
+}
+
+#[test]
+fn what_signed_when_golden_was_blessed_is_known_without_the_remarks_of_the_zone() {
+    // As another release might word them.
+    let unremarked = |mut golden: Files| {
+        for (_, text) in golden.iter_mut().filter(|(path, _)| path.starts_with("dns")) {
+            *text = text
+                .lines()
+                .filter(|line| !line.starts_with("; "))
+                .fold(String::new(), |text, line| text + line + "\n");
+        }
+        golden
+    };
+    for site in [&CASE.0, &mapped()] {
+        // What the settings do not want signs nowhere.
+        let mut inventory = CASE.1.clone();
+        inventory.dkim_keys.retain(|key| site.domains[0].dkim.contains(&key.algorithm));
+        let steps = [
+            with_next(&inventory, DkimState::Active, DkimState::Published),
+            with_next(&inventory, DkimState::Retiring, DkimState::Active),
+        ];
+        // Of itself no step is a reason: published, active and retiring are told apart.
+        for step in &steps {
+            let found = explained(&unremarked(files(site, step)), site, step);
+            assert!(found.changes.iter().all(|change| change.reasons == [NOT_THE_LEDGER]), "{:?}", reasons(&found));
+        }
+        let found = explained(&unremarked(files(site, &steps[0])), site, &steps[1]);
+        let mut of_hosts = found.changes.iter().filter(|change| !change.path.starts_with("dns"));
+        assert!(of_hosts.all(|change| change.reasons == [ROTATION]), "{:?}", reasons(&found));
+    }
+}
+
+#[test]
+fn a_first_key_and_one_that_nothing_follows_are_told() {
+    let (site, inventory) = &*CASE;
+    let mut without = inventory.clone();
+    without.dkim_keys.retain(|key| key.domain.as_str() != "example.com" || key.algorithm != DkimAlgorithm::Rsa);
+    let found = explained(&files(site, &without), site, inventory);
+    let first: &[&str] = &["new DKIM key of example.com (rsa): selector 202611r, active since 2026-11-24"];
+    expect(&found, &[ZONE, MANIFEST, ARC, SIGNING].map(|path| (path, first)));
+    let mut ended = inventory.clone();
+    rsa_key(&mut ended).state = DkimState::Retiring;
+    let found = explained(&files(site, inventory), site, &ended);
+    let (no_more, retiring) = (
+        "no DKIM key of example.com (rsa) signs any more: 202611r did",
+        "202611r of example.com signs no more, retiring since 2026-11-24",
+    );
+    expect(&found, &[(ZONE, &[no_more, retiring]), (ARC, &[no_more]), (SIGNING, &[no_more])]);
+}
+
+#[test]
+fn a_key_in_wrong_hands_is_told_as_rotated_and_revoked() {
+    let (site, inventory) = &*CASE;
+    let found = explained(&files(site, inventory), site, &with_next(inventory, DkimState::Revoked, DkimState::Active));
+    let both: &[&str] = &[ROTATION, REVOKED];
+    expect(&found, &[(ZONE, both), (MANIFEST, both), (ARC, &[ROTATION]), (SIGNING, &[ROTATION])]);
 }
 
 #[test]

@@ -59,14 +59,15 @@ fn quoted(octets: &[u8]) -> String {
     text
 }
 
-/// Returns the TXT records of a text that [`write()`] wrote, as name and joined value. Escapes stay as they are: the values of
-/// which this is asked have none.
-pub fn txt_records(text: &str) -> impl Iterator<Item = (&str, String)> {
-    text.lines().filter_map(|line| {
+/// Returns the TXT records of a text that [`write()`] wrote, as the remark above, name and joined value. Escapes stay as they
+/// are: the values of which this is asked have none.
+pub fn txt_records(text: &str) -> impl Iterator<Item = (&str, &str, String)> {
+    let above = std::iter::once("").chain(text.lines());
+    above.zip(text.lines()).filter_map(|(above, line)| {
         let (head, strings) = line.split_once(" IN TXT ")?;
         let name = head.split_once(". ")?.0;
         // Every other part stands between quotes.
-        Some((name, strings.split('"').skip(1).step_by(2).collect()))
+        Some((above.strip_prefix("; ").unwrap_or_default(), name, strings.split('"').skip(1).step_by(2).collect()))
     })
 }
 
