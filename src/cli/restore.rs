@@ -62,8 +62,8 @@ pub(super) fn restore(env: &dyn Env, site: Option<&Utf8Path>, args: &Restore) ->
         Staged::filled(&target, &suffix, |pause| env.wait(pause), |directory| sealed.unpack(directory))?;
     let wanted = Wanted::read(store.site())?;
     let present = args.root.as_deref().map(|root| Present::read(&wanted.site, args.host.as_ref(), root)).transpose()?;
-    let outcome = judge(&store, &wanted.site, present.as_ref())?;
-    record(env.now(), &mut store, &packed, present.as_ref(), &outcome)?;
+    let mut outcome = judge(&store, &wanted.site, present.as_ref())?;
+    outcome.doubted = record(env.now(), &mut store, &packed, present.as_ref(), &outcome)?;
     for address in outcome.taken.keys().chain(&outcome.closed) {
         // What it held opens nothing any more.
         store.remove_passphrase(Passphrase::Account(address))?;
@@ -194,6 +194,8 @@ struct Outcome {
     unknown_twins: usize,
     /// Logins of which the backup knows nothing.
     unknown_logins: Vec<MailAddress>,
+    /// How many DKIM keys are to be seen anew on the name servers.
+    doubted: usize,
 }
 
 fn judge(store: &Writer, site: &Site, present: Option<&Present>) -> Result<Outcome, Failure> {
@@ -310,7 +312,7 @@ fn record(
     packed: &Packed,
     present: Option<&Present>,
     outcome: &Outcome,
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
     let known: BTreeMap<Serial, u32> =
         store.inventory()?.issuing_cas.into_iter().filter_map(|ca| Some((ca.serial, ca.crl?.number))).collect();
     let subject = present.map_or("site", |present| present.host.as_str()).to_owned();
@@ -322,7 +324,7 @@ fn record(
         "passwords_taken": outcome.taken.len(),
         "passwords_forgotten": outcome.closed.len(),
     });
-    store.transact(|ledger| {
+    let doubted = store.transact(|ledger| {
         for (serial, _) in &outcome.held {
             ledger.hold_certificate(serial)?;
         }
@@ -341,9 +343,10 @@ fn record(
             ledger.clear_password(address)?;
         }
         ledger.record_event(now, "restored", &subject, &detail)?;
-        Ok::<(), LedgerError>(())
+        // Name servers and hosts may have gone on since.
+        ledger.doubt_dkim_keys()
     })?;
-    Ok(())
+    Ok(doubted)
 }
 
 /// Returns what to record of a CRL of the host's, if it is newer than the backup's.
@@ -397,6 +400,12 @@ fn report(place: &Utf8Path, packed: &Packed, present: Option<&Present>, outcome:
         let count = outcome.unknown_twins;
         lines.push(format!("{count} certificates on the host are newer than the backup, and the next apply ends them"));
     }
+    if outcome.doubted > 0 {
+        let count = outcome.doubted;
+        lines.push(format!(
+            "whether name servers have the records of the backup's {count} DKIM keys is not known any more"
+        ));
+    }
     lines.push("what to do next:".to_owned());
     let steps = next_steps(place, made, present, outcome);
     lines.extend(steps.iter().enumerate().map(|(number, step)| format!("  {}. {step}", number + 1)));
@@ -425,6 +434,11 @@ fn next_steps(place: &Utf8Path, made: time::Date, present: Option<&Present>, out
     if present.is_some() {
         steps.push("revoke again whatever was revoked since then and not installed on the host yet".to_owned());
     }
+    if outcome.doubted > 0 {
+        // A later key signed what is on its way, and the backup does not know it.
+        steps.push("publish the records of out/dns, and leave newer DKIM records beside them for a week".to_owned());
+        steps.push(format!("let DKIM keys be seen again: postseal dkim advance --site {site}"));
+    }
     steps.push(format!("compare with the host before you install: postseal plan --site {site}"));
     steps.push("make a new backup".to_owned());
     steps
@@ -444,5 +458,6 @@ fn to_json(place: &Utf8Path, packed: &Packed, outcome: &Outcome) -> serde_json::
         "passwords_forgotten": outcome.closed,
         "unknown_logins": outcome.unknown_logins,
         "unknown_certificates": outcome.unknown_twins,
+        "dkim_keys_doubted": outcome.doubted,
     })
 }

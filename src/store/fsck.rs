@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::dkim::private;
-use crate::inventory::{CertificateStatus, Crl};
+use crate::dkim::{self, private};
+use crate::inventory::{CertificateStatus, Crl, DkimKey, DkimState};
 use crate::keys::PrivateKey;
 use crate::names::{DeviceName, Digest, MailAddress, Serial, shown};
 use crate::password;
@@ -323,8 +323,20 @@ impl Checks<'_> {
     }
 
     fn strange_keys(&mut self) -> Result<(), StoreError> {
+        let ever = self.store.ledger().dkim_keys_ever()?;
+        let destroyed: HashMap<String, &DkimKey> =
+            ever.iter().filter(|key| key.state == DkimState::Destroyed).map(|key| (key.key.short(), key)).collect();
         for item in files::list(&self.store.state().join("keys"))? {
             let name = item.path.file_name().unwrap_or_default().to_owned();
+            let of_destroyed = name.strip_suffix(KEY).filter(|name| !self.keys.contains(*name));
+            if let Some(key) = of_destroyed.and_then(|name| destroyed.get(name)) {
+                let whose = dkim::record_name(&key.selector, &key.domain);
+                self.files(
+                    NEXT_WRITER,
+                    format!("state/keys/{name} is the private half of {whose}, which is destroyed"),
+                );
+                continue;
+            }
             if !name.strip_suffix(KEY).is_some_and(|name| self.keys.contains(name)) && !name.starts_with('.') {
                 let problem = format!("state/keys/{} is a key that no record names", shown(&name));
                 self.add(Weight::Note, format!("{NEXT_WRITER}, which sets it aside"), problem);
@@ -387,6 +399,31 @@ impl Checks<'_> {
                     self.wrong(BACKUP, format!("{name} was revoked, and is recorded as {status}"));
                 }
                 _ => {}
+            }
+        }
+        self.lives()
+    }
+
+    /// A DKIM key never goes back to an earlier state: what was revoked or destroyed signs nothing again.
+    fn lives(&mut self) -> Result<(), StoreError> {
+        let ever = self.store.ledger().dkim_keys_ever()?;
+        let states: HashMap<String, DkimState> =
+            ever.iter().map(|key| (dkim::record_name(&key.selector, &key.domain), key.state)).collect();
+        for event in self.store.ledger().events()? {
+            let (least, did) = match event.what.as_str() {
+                "dkim-key-made" | "dkim-key-imported" => (DkimState::Generated, "made"),
+                "dkim-key-activated" => (DkimState::Active, "activated"),
+                "dkim-key-retired" | "dkim-key-compromised" => (DkimState::Revoked, "revoked"),
+                "dkim-key-destroyed" => (DkimState::Destroyed, "destroyed"),
+                _ => continue,
+            };
+            let name = shown(&event.subject);
+            match states.get(&event.subject) {
+                None => self.wrong(BACKUP, format!("{name} was {did}, and is recorded no more")),
+                Some(state) if *state < least => {
+                    self.wrong(BACKUP, format!("{name} was {did}, and is recorded as {}", state.as_str()));
+                }
+                Some(_) => {}
             }
         }
         Ok(())

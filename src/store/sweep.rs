@@ -1,10 +1,11 @@
 //! Sets aside what a killed run made and never recorded: keys, passwords and handouts that the ledger does not know.
 //!
 //! Only what is recognisably the program's own goes, by name and place; of a key its content must have the name, too. What
-//! else a person keeps there stays. Nothing is destroyed but what belongs to persons or devices that are recorded as gone: a ledger from an old backup knows
-//! less than there was, and from `state/swept/` all can be put back.
+//! else a person keeps there stays. Nothing is destroyed but what belongs to persons or devices that are recorded as gone, and
+//! the keys that are recorded as destroyed: a ledger from an old backup knows less than there was, and from `state/swept/` all
+//! can be put back.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 
@@ -22,6 +23,7 @@ impl Writer {
     pub(super) fn sweep(&self) -> Result<Vec<Utf8PathBuf>, StoreError> {
         let mut sweep = Sweep { store: self, known: self.ledger().referred()?, aside: Vec::new() };
         sweep.keys()?;
+        sweep.destroyed_keys()?;
         sweep.each_user(&self.state().join("passwords"), Sweep::passwords)?;
         sweep.each_user(&self.site().path("handout"), Sweep::handouts)?;
         Ok(sweep.aside)
@@ -33,10 +35,15 @@ impl Writer {
         // A lock that cannot be read, as after a merge, is written anew.
         let Ok(Some(locked)) = self.site().locked_inventory() else { return Ok(()) };
         let known = self.inventory()?;
+        // Destroyed keys as well: the run that destroyed one may have been killed before it wrote the lock.
+        let ever = self.ledger().dkim_keys_ever()?;
         let selector = |key: &DkimKey| (key.domain.clone(), key.selector.clone(), key.key);
-        let selectors: BTreeSet<_> = known.dkim_keys.iter().map(selector).collect();
-        if let Some(key) = locked.dkim_keys.iter().find(|key| !selectors.contains(&selector(key))) {
-            return Err(StoreError::LedgerOld(crate::dkim::record_name(&key.selector, &key.domain)));
+        let states: BTreeMap<_, _> = ever.iter().map(|key| (selector(key), key.public_part().state)).collect();
+        let went_back = |key: &&DkimKey| states.get(&selector(key)).is_none_or(|state| *state < key.state);
+        if let Some(key) = locked.dkim_keys.iter().find(went_back) {
+            let name = crate::dkim::record_name(&key.selector, &key.domain);
+            let state = states.contains_key(&selector(key)).then(|| format!(" as {}", key.state.as_str()));
+            return Err(StoreError::LedgerOld(name + &state.unwrap_or_default()));
         }
         let serials: BTreeSet<_> = known.server_certificates.iter().map(|certificate| certificate.serial).collect();
         let issuing: BTreeSet<_> = known.issuing_cas.iter().map(|ca| ca.serial).collect();
@@ -67,8 +74,21 @@ impl Sweep<'_> {
     fn keys(&mut self) -> Result<(), StoreError> {
         for item in files::list(&self.store.state().join("keys"))? {
             let Some(name) = own_key(&item).filter(|name| !self.known.keys.contains(*name)) else { continue };
-            if files::read_secret(&item.path)?.is_some_and(|key| Digest::of(key.expose()).short() == name) {
+            if self.known.destroyed.contains(name) {
+                files::remove_file(&item.path)?;
+            } else if files::read_secret(&item.path)?.is_some_and(|key| Digest::of(key.expose()).short() == name) {
                 self.set_aside(&item.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what the run that destroyed a key did not, as it was killed; wherever an earlier one put its private half.
+    fn destroyed_keys(&mut self) -> Result<(), StoreError> {
+        let swept = self.store.state().join("swept/keys");
+        for item in files::list(&swept)? {
+            if own_key(&item).is_some_and(|name| self.known.destroyed.contains(name)) {
+                files::remove_file(&item.path)?;
             }
         }
         Ok(())

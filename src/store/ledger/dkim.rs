@@ -22,6 +22,11 @@ pub(super) fn keys(sql: &Connection) -> Result<Vec<DkimKey>, LedgerError> {
     Ok(found)
 }
 
+/// Returns all keys that ever were.
+pub(super) fn ever(sql: &Connection) -> Result<Vec<DkimKey>, LedgerError> {
+    all(sql, &format!("SELECT {COLUMNS} FROM dkim_key ORDER BY domain, selector"), [], key)
+}
+
 fn key(row: &Row<'_>) -> Result<DkimKey, LedgerError> {
     let later = |column| row.get::<_, Option<i64>>(column)?.map(super::moment).transpose();
     Ok(DkimKey {
@@ -272,10 +277,12 @@ impl Transaction<'_> {
         Ok(unused)
     }
 
-    /// Takes back what is known of name servers about every key: after a restore, nothing of it needs to be true any more.
-    pub fn doubt_dkim_keys(&mut self) -> Result<(), LedgerError> {
+    /// Takes back what is known of name servers about every key, and of hosts: after a restore, nothing of it needs to be true any
+    /// more. Returns how many keys there are.
+    pub fn doubt_dkim_keys(&mut self) -> Result<usize, LedgerError> {
         let mut lines: Vec<(DomainName, DkimAlgorithm)> =
             keys(self.connection())?.into_iter().map(|key| (key.domain, key.algorithm)).collect();
+        let count = lines.len();
         lines.dedup();
         for (domain, algorithm) in lines {
             let mut line = self.dkim_line(&domain, algorithm)?;
@@ -283,7 +290,7 @@ impl Transaction<'_> {
             self.save_dkim_line(&line)?;
         }
         self.connection().execute("DELETE FROM dkim_in_force", [])?;
-        Ok(())
+        Ok(count)
     }
 }
 

@@ -328,6 +328,11 @@ impl Ledger {
         dkim::signers(&self.sql, algorithm)
     }
 
+    /// Returns every DKIM key that there ever was, destroyed ones as well.
+    pub fn dkim_keys_ever(&self) -> Result<Vec<DkimKey>, LedgerError> {
+        dkim::ever(&self.sql)
+    }
+
     /// Returns the keys of a domain and algorithm that are not destroyed.
     pub fn dkim_line(&self, domain: &DomainName, algorithm: DkimAlgorithm) -> Result<Line, LedgerError> {
         dkim::line(&self.sql, domain, algorithm)

@@ -84,6 +84,8 @@ pub struct Watched {
 pub struct Referred {
     /// The first digits of every recorded key's digest, as they name its file; those of keys out of use, too.
     pub keys: BTreeSet<String>,
+    /// The same of destroyed keys; what is recorded of another one, too, is not among them.
+    pub destroyed: BTreeSet<String>,
     /// The accounts that were not removed.
     pub accounts: HashSet<MailAddress>,
     /// Those that were.
@@ -374,6 +376,12 @@ pub(super) fn referred(sql: &Connection) -> Result<Referred, LedgerError> {
             Some(device) => referred.devices.entry(address).or_default().push(parsed(&device, "device name")?),
             None if gone => drop(referred.removed.insert(address)),
             None => drop(referred.accounts.insert(address)),
+        }
+    }
+    for key in all(sql, "SELECT key FROM dkim_key WHERE state = 'destroyed'", [], |row| digest(&text(row, 0)?))? {
+        let name = key.short();
+        if !referred.keys.contains(&name) {
+            referred.destroyed.insert(name);
         }
     }
     Ok(referred)
