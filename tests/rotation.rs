@@ -184,7 +184,7 @@ fn the_predecessor_stays_published_for_five_days_and_its_ttl_after_no_host_uses_
     assert_eq!((state(&line, "a"), due(&line)), (DkimState::Retiring, None), "a host may sign with it still");
     line.unused(&selector("a"), at(1000));
     line.unused(&selector("a"), at(1001));
-    let end = at(1000) + QUEUE_LIFETIME + HOUR;
+    let end = at(1000) + DAY * 5 + HOUR;
     assert_eq!(due(&line), Some(end));
     assert_eq!(run(&mut line, SEEN, end - Duration::SECOND), []);
     assert_eq!(run(&mut line, SEEN, end), [Step::Revoked(selector("a"))]);

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use postseal::dkim;
-use postseal::dkim::rotation::{self, Line, Purpose, QUEUE_LIFETIME, Sighting, Step, Turn};
+use postseal::dkim::rotation::{self, Line, Purpose, Sighting, Step, Turn};
 use postseal::inventory::{DkimAlgorithm, DkimKey, DkimState};
 use postseal::names::{Digest, DomainName, HostName, Selector};
 use postseal::store::ledger::{Ledger, LedgerError, Transaction};
@@ -22,6 +22,8 @@ use time::{Duration, OffsetDateTime};
 const BEGIN: OffsetDateTime = datetime!(2026-11-24 12:00 UTC);
 const DAYS: i64 = 366;
 const EVERY: Duration = Duration::days(90);
+/// How long a mail may be on its way (RFC 5321 §4.5.4.1).
+const MAIL_LIFETIME: Duration = Duration::days(5);
 
 /// `SplitMix64`: the same world each time.
 struct Dice(u64);
@@ -410,7 +412,7 @@ impl World {
         // What a key signed before anybody could verify it is owed to nobody.
         let last = last.filter(|last| !owed.unproved || self.clean_at(name).is_some_and(|clean| clean <= *last));
         assert!(
-            last.is_none_or(|last| last + QUEUE_LIFETIME <= now),
+            last.is_none_or(|last| last + MAIL_LIFETIME <= now),
             "mail of {last:?} signed by {name:?} fails at {now}"
         );
     }
@@ -543,7 +545,7 @@ impl World {
                 // A standby key waits as long as nothing happens.
                 DkimState::Generated | DkimState::Published if key.standby => Duration::days(90 + 30),
                 DkimState::Generated | DkimState::Published => Duration::days(30),
-                DkimState::Retiring => QUEUE_LIFETIME + Duration::days(7 + 14),
+                DkimState::Retiring => MAIL_LIFETIME + Duration::days(7 + 14),
                 DkimState::Revoked => Duration::days(30),
                 DkimState::Destroyed => continue,
             };
