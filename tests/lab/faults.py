@@ -156,6 +156,8 @@ class Records:
     crls: list[str]
     # The serials of those whose handout is with the person.
     handed_over: set[str]
+    # State and digest of every DKIM key, by its domain and selector.
+    dkim: dict[tuple[str, str], tuple[str, str]]
 
     @classmethod
     def read(cls, site: Path) -> Records:
@@ -182,8 +184,12 @@ class Records:
             replaced = {serial for (serial,) in sql.execute("SELECT serial FROM certificate WHERE superseded_by IS NOT NULL")}
             newest = "SELECT pem FROM crl JOIN certificate ON serial = crl.issuer WHERE status = 'live'"
             crls = [pem for (pem,) in sql.execute(newest)]
+            states = sql.execute("SELECT domain, selector, state, key FROM dkim_key")
+            dkim = {(domain, selector): (state, key) for domain, selector, state, key in states}
+            lines = "SELECT domain, algorithm, sum(state = 'active') FROM dkim_key GROUP BY domain, algorithm"
+            assert all(active == 1 for *_, active in sql.execute(lines)), "each line has one key that signs"
         sql.close()
-        return cls(accounts, keys, certificates, twins, replaced, crls, handed_over)
+        return cls(accounts, keys, certificates, twins, replaced, crls, handed_over, dkim)
 
     def assert_kept_in(self, later: Records) -> None:
         """Nothing that was recorded is lost; a certificate may have been revoked."""
@@ -192,6 +198,9 @@ class Records:
             now = later.certificates[serial]
             assert (now[0], now[1], *now[3:]) == (kind, fingerprint, *whose)
             assert status == "live" or now[2] == "revoked" or (status, now[2]) == ("held", "live")
+        lives = ["generated", "published", "active", "retiring", "revoked", "destroyed"]
+        for name, (state, key) in self.dkim.items():
+            assert later.dkim[name][1] == key and lives.index(later.dkim[name][0]) >= lives.index(state), name
 
 
 def assert_settled(site: Path, records: Records) -> None:
@@ -201,7 +210,17 @@ def assert_settled(site: Path, records: Records) -> None:
     assert not (site / "state/password.pending").exists()
     assert not (site / "state/handed-over.pending").exists()
     keys = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (site / "state/keys").iterdir()}
-    assert keys == {f"{digest[:16]}.key": digest for digest in records.keys}
+    destroyed = {key for state, key in records.dkim.values() if state == "destroyed"}
+    assert keys == {f"{digest[:16]}.key": digest for digest in records.keys if digest not in destroyed}
+    swept = {path.stem for path in (site / "state/swept").glob("keys/*")}
+    assert not swept & {digest[:16] for digest in destroyed}, "what is destroyed is kept elsewhere"
+    # Hosts get the private halves of what signs or did so lately; more of them would tell what is to come.
+    wanted = {
+        f"{domain}.{selector}.key" for (domain, selector), (state, _) in records.dkim.items() if state in ("active", "retiring")
+    }
+    for tree in site.glob("out/*"):
+        installed = {path.name for path in tree.rglob("*.key") if "rspamd" in path.parts}
+        assert not installed or installed == wanted, installed ^ wanted
 
     serials = {
         (address, device): serial

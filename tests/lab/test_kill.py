@@ -134,6 +134,54 @@ def held(site: Path) -> None:
     assert run(["render", "--site", str(site)]).code == 0
 
 
+MONTH = time.strftime("%Y%m", time.gmtime())
+# Nobody answers there: what these tests need of name servers, an administrator confirms.
+NOBODY = "--resolver 127.0.0.1:1"
+
+
+def dkim(site: Path, *commands: str) -> None:
+    for command in commands:
+        done = run(["dkim", *command.split(), "--site", str(site)])
+        assert done.code == 0, done
+
+
+def let_pass(site: Path, days: int) -> None:
+    """Lets time pass for DKIM keys: what they wait for was seen, and is unused, that much longer."""
+    with closing(sqlite3.connect(site / "state/ledger.sqlite")) as sql, sql:
+        passed = f"seen = seen - {days * 86400}, unused = unused - {days * 86400}, look_at = look_at - {days * 86400}"
+        assert sql.execute(f"UPDATE dkim_key SET {passed}").rowcount
+
+
+def rotating(site: Path) -> None:
+    dkim(site, f"rotate {NOBODY}")
+
+
+def ready(site: Path) -> None:
+    """The successors have had their wait."""
+    rotating(site)
+    dkim(site, f"confirm {MONTH}r2 {MONTH}e2")
+    let_pass(site, 1)
+
+
+def switched(site: Path) -> None:
+    ready(site)
+    dkim(site, f"advance {NOBODY}")
+
+
+def served(site: Path) -> None:
+    """The predecessors have been published long enough."""
+    switched(site)
+    dkim(site, "confirm --in-force")
+    let_pass(site, 10)
+
+
+def ending(site: Path) -> None:
+    """Their revocation was seen and the old record forgotten."""
+    served(site)
+    dkim(site, f"advance {NOBODY}", f"confirm {MONTH}r {MONTH}e")
+    let_pass(site, 10)
+
+
 @dataclass(frozen=True)
 class Command:
     """A command, and what is done to a site with Alice and Bob before."""
@@ -195,6 +243,13 @@ COMMANDS = [
     Command("restore-from-host", f"{RESTORE} --root AROUND/host", backed_up),
     Command("user-confirm", "user confirm --all", held),
     Command("user-handout-done", "user handout bob@example.com --done"),
+    Command("dkim-rotate", f"dkim rotate {NOBODY}", sparse=3),
+    Command("dkim-confirm", f"dkim confirm {MONTH}r2 {MONTH}e2", rotating, sparse=3),
+    Command("dkim-confirm-in-force", "dkim confirm --in-force", switched, sparse=3),
+    Command("dkim-advance-switches", f"dkim advance {NOBODY}", ready, sparse=3),
+    Command("dkim-advance-retires", f"dkim advance {NOBODY}", served, sparse=3),
+    Command("dkim-advance-destroys", f"dkim advance {NOBODY}", ending, sparse=3),
+    Command("dkim-revoke", f"dkim revoke {MONTH}r", sparse=3),
 ]
 
 
@@ -211,6 +266,8 @@ def base(memory: Path) -> Path:
     site = Site.init(memory / "base")
     site.run("user", "add", "bob@example.com")
     site.run("bless")
+    # No name server is asked for these any more.
+    site.run("dkim", "confirm", f"{MONTH}r", f"{MONTH}e")
     return site.directory
 
 
@@ -351,9 +408,41 @@ def assert_done(command: Command, site: Path) -> None:
         assert ends == {"alice@example.com": "live", "bob@example.com": "expired"}
         with closing(sqlite3.connect(site / "state/ledger.sqlite")) as sql:
             assert sql.execute("SELECT days FROM notice ORDER BY days").fetchall() == [(7,), (30,)]
+    if command.name.startswith("dkim"):
+        assert_lives(command, site)
     compared = run(["diff", "--site", str(site)])
     changed = ("ca-retire", "diff", "render", "server-renew")
-    assert compared.code == (1 if command.name in changed else 0), compared
+    assert compared.code == (1 if command.name in changed or command.name.startswith("dkim") else 0), compared
+
+
+# What became of the first key of an algorithm, and of its successor.
+LIVES = {
+    "dkim-rotate": ("active", "generated"),
+    "dkim-confirm": ("active", "published"),
+    "dkim-confirm-in-force": ("retiring", "active"),
+    "dkim-advance-switches": ("retiring", "active"),
+    "dkim-advance-retires": ("revoked", "active"),
+    "dkim-advance-destroys": ("destroyed", "active"),
+    "dkim-revoke": ("revoked", "active"),
+}
+
+
+def assert_lives(command: Command, site: Path) -> None:
+    """Done once and no more: a repeated command makes no further keys."""
+    with closing(sqlite3.connect(site / "state/ledger.sqlite")) as sql:
+        states = dict(sql.execute("SELECT selector, state FROM dkim_key WHERE domain = ?", (DOMAIN,)))
+        unused = sql.execute("SELECT count(*) FROM dkim_key WHERE unused IS NOT NULL").fetchone()[0]
+        stale = sql.execute("SELECT count(*) FROM stale_derived").fetchone()[0]
+    first, second = LIVES[command.name]
+    expected = {f"{MONTH}r": first, f"{MONTH}r2": second}
+    if command.name == "dkim-revoke":
+        expected |= {f"{MONTH}e": "active"}
+    else:
+        expected |= {f"{MONTH}e": first, f"{MONTH}e2": second}
+    assert states == expected
+    used_no_more = ("dkim-confirm-in-force", "dkim-advance-retires", "dkim-advance-destroys")
+    assert unused == (2 if command.name in used_no_more else 0)
+    assert not stale
 
 
 def assert_nothing_came_back(command: Command, site: Path) -> None:
