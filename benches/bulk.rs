@@ -6,6 +6,8 @@
 
 #[allow(dead_code, reason = "others use the rest")]
 mod support;
+#[path = "support/processor.rs"]
+mod processor;
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -23,6 +25,7 @@ use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING as ECDSA, EcdsaKeyPair};
 use sha2::Digest as _;
 
 use support::{Times, Work, in_turn, shown};
+use processor::processor;
 
 /// How many users are recorded, and brought to the disk, at once.
 const BATCH: u32 = 64;
@@ -75,14 +78,6 @@ impl Site {
     fn import(&self, users: u32, threads: &str) {
         assert!(self.begin(users, threads).0.wait().unwrap().success(), "postseal user import");
     }
-}
-
-/// What takes a processor, of this process and of those that it ran, in seconds.
-fn processor() -> f64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(4);
-    // A hundredth each, on every Linux.
-    fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 fn speed(turns: usize, users: u32) {
