@@ -24,8 +24,8 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING as ECDSA, EcdsaKeyPair};
 use sha2::Digest as _;
 
-use support::{Times, Work, in_turn, shown};
 use processor::processor;
+use support::{Times, Work, in_turn, shown};
 
 /// How many users are recorded, and brought to the disk, at once.
 const BATCH: u32 = 64;

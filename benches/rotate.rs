@@ -28,8 +28,8 @@ use postseal::store::{SiteDir, Store, Writer};
 use sha2::Digest as _;
 use time::OffsetDateTime;
 
-use support::{Times, Work, in_turn, shown};
 use processor::processor;
+use support::{Times, Work, in_turn, shown};
 
 const DOMAINS: usize = 10_000;
 
@@ -151,7 +151,11 @@ fn advance(turns: usize) {
     println!("         settings parsed              {}", shown(parse.median()));
     println!("         site opened for writing      {}", shown(open.median()));
     println!("         what is due, by its index    {}", shown(due.median()));
-    println!("         the same by a scan           {}; over the index {}", shown(scanned.median()), scanned.over(&due));
+    println!(
+        "         the same by a scan           {}; over the index {}",
+        shown(scanned.median()),
+        scanned.over(&due)
+    );
     let parts = Times::sum(&[(1.0, &read), (1.0, &parse), (1.0, &open), (1.0, &due)]);
     println!("  the whole command over these parts  {}", whole.over(&parts));
 }

@@ -52,7 +52,6 @@ fn site() -> Site {
         ],
         domains: vec![domain("example.com", SpfPolicy::SoftFail), domain("example.org", SpfPolicy::Fail)],
         accounts: Accounts::Managed,
-        dkim: Dkim::default(),
         aliases: vec![Alias {
             address: "postmaster@example.com".parse().unwrap(),
             targets: vec!["alice@example.com".parse().unwrap(), "bob@elsewhere.net".parse().unwrap()],

@@ -238,7 +238,7 @@ impl World {
             let mut line = ledger.dkim_line(domain, algorithm)?;
             line.add(key.clone(), purpose, now).unwrap();
             ledger.save_dkim_line(&line)?;
-            ledger.set_derived_stale(true)?;
+            ledger.set_derived_stale()?;
             Ok(line.active().is_some_and(|active| active.selector == key.selector))
         })?;
         let unproved = Owed { unproved: signs, ..Owed::default() };
@@ -280,7 +280,7 @@ impl World {
         if self.ledger.derived_is_stale().unwrap() {
             self.render(now);
             self.survive()?;
-            self.transact(|ledger| Ok(ledger.set_derived_stale(false)?))?;
+            self.ledger.derived_is_fresh().unwrap();
         }
         Ok(())
     }
@@ -303,7 +303,7 @@ impl World {
                 let moved = line.run(answers, true, now);
                 ledger.save_dkim_line(&line)?;
                 if moved.is_rendered() {
-                    ledger.set_derived_stale(true)?;
+                    ledger.set_derived_stale()?;
                 }
                 all.push((line, moved));
             }
@@ -484,7 +484,7 @@ impl World {
                 line.add(spare.clone(), Purpose::Rotation, now).unwrap();
                 ledger.save_dkim_line(&line)?;
             }
-            ledger.set_derived_stale(true)?;
+            ledger.set_derived_stale()?;
             Ok(successor.or_else(|| spare.as_ref().map(|key| key.selector.clone())))
         })?;
         self.count.stolen += 1;

@@ -24,7 +24,6 @@ use crate::pki::crl::{Seen, Why};
 use crate::secret::Secret;
 use crate::site::{Accounts, Site};
 use crate::store::backup::{self, Opener, Packed};
-use crate::store::ledger::LedgerError;
 use crate::store::{Passphrase, Staged, Writer};
 
 /// `restore`
