@@ -8,13 +8,20 @@ mod surroundings;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use time::Duration;
 use time::macros::datetime;
 
 use surroundings::{Answer, Surroundings, postseal, snapshot};
+
+/// A site whose first DKIM keys are published.
+fn published() -> (tempfile::TempDir, PathBuf) {
+    let (guard, site) = surroundings::site();
+    assert_eq!(postseal(&site, ["dkim", "confirm", "202611r", "202611e"]).exit_code, 0);
+    (guard, site)
+}
 
 fn status(days: i64, site: &Path, options: &str) -> Answer {
     let now = datetime!(2026-11-24 12:00 UTC) + Duration::days(days);
@@ -28,8 +35,8 @@ fn ids(answer: &Answer) -> Vec<String> {
 }
 
 #[test]
-fn a_new_site_is_well_and_looking_changes_nothing() {
-    let (_guard, site) = surroundings::site();
+fn a_site_whose_keys_are_published_is_well_and_looking_changes_nothing() {
+    let (_guard, site) = published();
     let before = snapshot(&site);
     for format in ["human", "json", "nagios", "prometheus", "ics"] {
         let answer = status(1, &site, &format!("--format {format}"));
@@ -41,7 +48,7 @@ fn a_new_site_is_well_and_looking_changes_nothing() {
 
 #[test]
 fn the_exit_code_tells_cron_and_nagios_how_urgent_it_is() {
-    let (_guard, site) = surroundings::site();
+    let (_guard, site) = published();
     // She has what she was given.
     fs::remove_dir_all(site.join("handout")).unwrap();
     fs::remove_dir_all(site.join("state/passwords")).unwrap();
@@ -59,7 +66,7 @@ fn the_exit_code_tells_cron_and_nagios_how_urgent_it_is() {
 
 #[test]
 fn a_user_whose_certificate_ends_is_a_warning_that_cron_need_not_tell() {
-    let (_guard, site) = surroundings::site();
+    let (_guard, site) = published();
     assert_eq!(postseal(&site, ["user", "add", "bob@example.com", "--days", "40"]).exit_code, 0);
     let answer = status(20, &site, "");
     assert_eq!(answer.exit_code, 0, "{answer:?}");
@@ -71,7 +78,7 @@ fn a_user_whose_certificate_ends_is_a_warning_that_cron_need_not_tell() {
 
 #[test]
 fn nagios_is_told_unknown_where_nothing_can_be_known() {
-    let (_guard, site) = surroundings::site();
+    let (_guard, site) = published();
     let unknown = |answer: &Answer| {
         assert_eq!(answer.exit_code, 3, "{answer:?}");
         assert!(answer.out.starts_with("POSTSEAL UNKNOWN - ") && answer.out.lines().count() == 1, "{answer:?}");
@@ -90,7 +97,7 @@ fn nagios_is_told_unknown_where_nothing_can_be_known() {
 
 #[test]
 fn what_cannot_be_rendered_is_urgent_and_the_rest_is_told_all_the_same() {
-    let (_guard, site) = surroundings::site();
+    let (_guard, site) = published();
     fs::create_dir(site.join("templates")).unwrap();
     fs::write(site.join("templates/smtpd.conf"), "{% if").unwrap();
     let answer = status(140, &site, "--format json");
@@ -101,7 +108,7 @@ fn what_cannot_be_rendered_is_urgent_and_the_rest_is_told_all_the_same() {
 
 #[test]
 fn what_was_changed_by_hand_and_not_rendered_is_due() {
-    let (_guard, site) = surroundings::site();
+    let (_guard, site) = published();
     let lock = fs::read_to_string(site.join("postseal.lock")).unwrap();
     fs::write(site.join("postseal.lock"), format!("{lock}# x\n")).unwrap();
     fs::write(site.join("out/mail.example.com/root/etc/mail/postseal/domains"), "").unwrap();
@@ -114,7 +121,7 @@ fn what_was_changed_by_hand_and_not_rendered_is_due() {
 
 #[test]
 fn golden_is_compared() {
-    let (_guard, site) = surroundings::site();
+    let (_guard, site) = published();
     assert_eq!(postseal(&site, ["bless"]).exit_code, 0);
     assert_eq!(ids(&status(1, &site, "--format json")), [""; 0]);
     fs::write(site.join("golden/more"), "x\n").unwrap();
@@ -123,7 +130,7 @@ fn golden_is_compared() {
 
 #[test]
 fn a_clone_tells_what_it_can_and_what_it_cannot() {
-    let (_guard, site) = surroundings::site();
+    let (_guard, site) = published();
     assert_eq!(postseal(&site, ["bless"]).exit_code, 0);
     fs::remove_dir_all(site.join("state")).unwrap();
     fs::remove_dir_all(site.join("out")).unwrap();
@@ -139,7 +146,7 @@ fn a_clone_tells_what_it_can_and_what_it_cannot() {
 
 #[test]
 fn a_form_of_status_is_refused_elsewhere_before_anything_is_done() {
-    let (_guard, site) = surroundings::site();
+    let (_guard, site) = published();
     let before = snapshot(&site);
     for format in ["nagios", "prometheus", "ics"] {
         for command in [&["user", "remove", "alice@example.com"][..], &["tick"], &["render"]] {
@@ -153,7 +160,7 @@ fn a_form_of_status_is_refused_elsewhere_before_anything_is_done() {
 
 #[test]
 fn a_file_is_replaced_whole_and_only_the_collectors_may_be_read_by_others() {
-    let (guard, site) = surroundings::site();
+    let (guard, site) = published();
     let file = guard.path().join("postseal.prom");
     for (format, mode, begin) in [
         ("prometheus", 0o644, "# HELP "),
@@ -173,7 +180,7 @@ fn a_file_is_replaced_whole_and_only_the_collectors_may_be_read_by_others() {
 
 #[test]
 fn what_is_no_file_is_not_replaced() {
-    let (guard, site) = surroundings::site();
+    let (guard, site) = published();
     let target = guard.path().join("kept");
     fs::write(&target, "mine").unwrap();
     let link = guard.path().join("link");

@@ -280,7 +280,7 @@ fn a_newer_ledger_and_a_foreign_file_are_refused() {
         Ledger::prepare(sql).unwrap_err()
     };
     let newer = open(&format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 99"));
-    assert_eq!(newer, LedgerError::Newer { found: 99, known: 3 });
+    assert_eq!(newer, LedgerError::Newer { found: 99, known: 4 });
     assert_eq!(open("PRAGMA application_id = 77"), LedgerError::NotOurs);
     assert_eq!(open("PRAGMA user_version = 1"), LedgerError::NotOurs);
 }
