@@ -661,6 +661,12 @@ pub(super) fn refuse_readable(path: &Utf8Path, metadata: &fs::Metadata) -> Resul
 
 /// Returns what is in a directory, sorted by name; nothing if it is missing.
 pub(super) fn list(directory: &Utf8Path) -> Result<Vec<Item>, StoreError> {
+    list_if(directory, |_, _| true)
+}
+
+/// Returns what is in a directory and wanted by its name, and whether it is a directory itself, sorted by name; nothing if it is
+/// missing. Of the rest the system is asked nothing, which counts where tens of thousands of keys lie.
+pub(super) fn list_if(directory: &Utf8Path, is_wanted: impl Fn(&str, bool) -> bool) -> Result<Vec<Item>, StoreError> {
     let doing = while_doing("read", directory);
     let found = match fs::read_dir(directory) {
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -671,10 +677,15 @@ pub(super) fn list(directory: &Utf8Path) -> Result<Vec<Item>, StoreError> {
         let entry = entry.map_err(&doing)?;
         let path = Utf8PathBuf::from_path_buf(entry.path())
             .map_err(|path| StoreError::Outside(path.to_string_lossy().into_owned().into()))?;
+        let is_directory = entry.file_type().map_err(&doing)?.is_dir();
+        if !is_wanted(path.file_name().unwrap_or_default(), is_directory) {
+            continue;
+        }
         let metadata = entry.metadata().map_err(&doing)?;
         items.push(Item { path, kind: kind_of(&metadata), mode: metadata.permissions().mode() & 0o7777 });
     }
-    items.sort_by(|a, b| a.path.cmp(&b.path));
+    // In one directory, the paths differ in the names.
+    items.sort_by(|a, b| a.path.as_str().cmp(b.path.as_str()));
     Ok(items)
 }
 
@@ -717,7 +728,7 @@ pub(super) enum Depth {
 
 /// Removes what a killed run left behind. Only who holds the site's lock may call it: what it removes is nobody's.
 pub(super) fn remove_leftovers(directory: &Utf8Path, depth: Depth) -> Result<(), StoreError> {
-    for item in list(directory)? {
+    for item in list_if(directory, |name, is_directory| is_directory || name.starts_with(PREFIX))? {
         let name = item.path.file_name().unwrap_or_default();
         match item.kind {
             ItemKind::Directory if depth == Depth::Below => remove_leftovers(&item.path, depth)?,

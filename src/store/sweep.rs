@@ -32,6 +32,10 @@ impl Writer {
     /// Refuses a ledger that lacks what `postseal.lock` names, which is written after the ledger: such a ledger comes from an old
     /// backup, and to go on would make other keys under names that are published.
     pub(super) fn refuse_old_ledger(&self) -> Result<(), StoreError> {
+        // To write what it should be takes a small part of what it takes to read it.
+        if !self.lock_is_stale()? {
+            return Ok(());
+        }
         // A lock that cannot be read, as after a merge, is written anew.
         let Ok(Some(locked)) = self.site().locked_inventory() else { return Ok(()) };
         let known = self.inventory()?;
@@ -72,8 +76,10 @@ fn own_key(item: &Item) -> Option<&str> {
 
 impl Sweep<'_> {
     fn keys(&mut self) -> Result<(), StoreError> {
-        for item in files::list(&self.store.state().join("keys"))? {
-            let Some(name) = own_key(&item).filter(|name| !self.known.keys.contains(*name)) else { continue };
+        let keys = &self.known.keys;
+        let is_unknown = |name: &str, _| name.strip_suffix(KEY).is_some_and(|name| !keys.contains(name));
+        for item in files::list_if(&self.store.state().join("keys"), is_unknown)? {
+            let Some(name) = own_key(&item) else { continue };
             if self.known.destroyed.contains(name) {
                 files::remove_file(&item.path)?;
             } else if files::read_secret(&item.path)?.is_some_and(|key| Digest::of(key.expose()).short() == name) {

@@ -28,7 +28,7 @@ OWN_SMTPD_CONF = "".join(
 )
 
 # The terms on which Rspamd signs and seals, named here: it says OK to options that it does not know, and `configdump`
-# repeats them, so a misspelt one would pass a comparison with the file.
+# repeats them, so a misspelt one would pass a comparison with the file. A list adds to the one that Rspamd ships.
 SIGNING = {
     "use_domain": "header",
     "use_esld": False,
@@ -38,6 +38,7 @@ SIGNING = {
     "allow_username_mismatch": False,
     "allow_hdrfrom_mismatch": False,
     "allow_hdrfrom_multiple": False,
+    "sign_networks": ["127.0.0.1", "::1", "127.2.4.7"],
 }
 SEALING = {
     "use_domain": "recipient",
@@ -72,9 +73,13 @@ class Case:
         return read_manifest((self.public / "MANIFEST").read_text())
 
     @property
+    def whole(self) -> dict[str, Any]:
+        return tomllib.loads((GOLDEN / self.name / "postseal.toml").read_text())
+
+    @property
     def settings(self) -> dict[str, Any]:
-        settings = tomllib.loads((GOLDEN / self.name / "postseal.toml").read_text())
-        return next(host for host in settings["host"] if host["name"] == self.host)
+        found: dict[str, Any] = next(host for host in self.whole["host"] if host["name"] == self.host)
+        return found
 
     @property
     def dkim_keys(self) -> list[dict[str, Any]]:
@@ -82,8 +87,16 @@ class Case:
         return keys
 
     @property
+    def has_map(self) -> bool:
+        return bool(self.whole.get("dkim", {}).get("signing") == "selector_map")
+
+    @property
     def forwards(self) -> bool:
-        return self.name in {"fifty-domains", "two-domains"}
+        return self.name in {"fifty-domains", "rotations", "selector-map", "two-domains"}
+
+    @property
+    def state(self) -> str:
+        return "/var/rspamd" if self.is_openbsd else "/var/lib/rspamd"
 
     @property
     def is_openbsd(self) -> bool:
@@ -142,31 +155,40 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         yield case, host
 
 
-def effective(host: Host, section: str) -> dict[str, Any]:
+def effective(host: Host, section: str, *variables: str) -> dict[str, Any]:
     """What Rspamd makes of its files."""
-    found: dict[str, Any] = json.loads(host.run("rspamadm", "configdump", "-j", section, user="_rspamd").stdout)
+    arguments = (*variables, "configdump", "-j", section)
+    found: dict[str, Any] = json.loads(host.run("rspamadm", *arguments, user="_rspamd").stdout)
     return found
 
 
-def terms(section: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
-    return {option: section.get(option) for option in model}
-
-
-def selectors(section: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    rules = section.get("domain", {}).items()
-    return {domain: [(key["selector"], key["path"]) for key in rule["selectors"]] for domain, rule in rules}
+@pytest.fixture(scope="module")
+def shipped(name_server: Host) -> dict[str, dict[str, Any]]:
+    """What Rspamd makes of its package's files alone."""
+    nowhere = "--var=LOCAL_CONFDIR=/nonexistent"
+    return {section: effective(name_server, section, nowhere) for section in ("dkim_signing", "arc")}
 
 
 def recorded(case: Case, algorithms: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
-    """The selectors and paths of the keys in the case's postseal.lock, RSA first as in the zone."""
-    state = "/var/rspamd" if case.is_openbsd else "/var/lib/rspamd"
+    """Selectors and paths of the active keys in the case's postseal.lock, RSA first as in the zone; one that nobody wants any
+    more is retiring."""
     wanted: dict[str, list[tuple[str, str]]] = {}
     for algorithm in algorithms:
         for key in case.dkim_keys:
-            if key["algorithm"] == algorithm:
-                path = f"{state}/dkim/{key['domain']}.{key['selector']}.key"
+            if (key["algorithm"], key["state"]) == (algorithm, "active"):
+                path = f"{case.state}/dkim/{key['domain']}.{key['selector']}.key"
                 wanted.setdefault(key["domain"], []).append((key["selector"], path))
     return wanted
+
+
+def model(case: Case, terms: dict[str, Any], algorithms: tuple[str, ...]) -> dict[str, Any]:
+    """The options that Rspamd must have: the terms, and a block for each domain with all its keys, or where the map is."""
+    if case.has_map:
+        places = {"selector_map": f"{case.state}/dkim/selectors.map", "path": f"{case.state}/dkim/$domain.$selector.key"}
+        return {**terms, **places}
+    keys = recorded(case, algorithms).items()
+    blocks = {domain: [{"selector": selector, "path": path} for selector, path in named] for domain, named in keys}
+    return {**terms, "domain": {domain: {"selectors": selectors} for domain, selectors in blocks.items()}}
 
 
 def test_smtpd_calls_the_configuration_ok(installed: tuple[Case, Host]) -> None:
@@ -180,26 +202,37 @@ def test_rspamd_calls_the_configuration_ok(installed: tuple[Case, Host]) -> None
     assert "syntax OK" in host.run("rspamadm", "configtest", user="_rspamd").stdout
 
 
-def test_rspamd_signs_with_the_keys_of_the_lock(installed: tuple[Case, Host]) -> None:
+def test_rspamd_signs_with_the_active_keys_of_the_lock_and_on_no_other_terms(
+    installed: tuple[Case, Host], shipped: dict[str, dict[str, Any]]
+) -> None:
     case, host = installed
-    assert selectors(effective(host, "dkim_signing")) == recorded(case, ("rsa", "ed25519"))
+    wanted = {**shipped["dkim_signing"], **model(case, SIGNING, ("rsa", "ed25519"))}
+    assert effective(host, "dkim_signing") == wanted
 
 
-def test_rspamd_seals_with_the_rsa_keys_where_mail_is_forwarded(installed: tuple[Case, Host]) -> None:
+def test_rspamd_seals_with_the_active_rsa_keys_where_mail_is_forwarded(
+    installed: tuple[Case, Host], shipped: dict[str, dict[str, Any]]
+) -> None:
     case, host = installed
-    wanted = recorded(case, ("rsa",)) if case.forwards else {}
-    assert selectors(effective(host, "arc")) == wanted
+    wanted = {**shipped["arc"], **(model(case, SEALING, ("rsa",)) if case.forwards else {})}
+    assert effective(host, "arc") == wanted
 
 
-def test_rspamd_signs_on_the_terms_of_the_model(installed: tuple[Case, Host]) -> None:
-    _, host = installed
-    assert terms(effective(host, "dkim_signing"), SIGNING) == SIGNING
-
-
-def test_rspamd_seals_on_the_terms_of_the_model_where_mail_is_forwarded(installed: tuple[Case, Host]) -> None:
+def test_a_map_names_the_active_keys_of_the_lock_and_rspamd_may_read_it(installed: tuple[Case, Host]) -> None:
     case, host = installed
-    wanted = SEALING if case.forwards else {}
-    assert terms(effective(host, "arc"), wanted) == wanted
+    if not case.has_map:
+        assert not host.path(f"{case.state}/dkim/selectors.map").exists()
+        return
+    lines = host.run("cat", f"{case.state}/dkim/selectors.map", user="_rspamd").stdout.splitlines()
+    found = dict(line.split(" ") for line in lines if not line.startswith("#"))
+    assert found == {domain: selector for domain, [(selector, _)] in recorded(case, ("rsa", "ed25519")).items()}
+
+
+def test_every_key_that_signs_is_there_and_no_revoked_one(installed: tuple[Case, Host]) -> None:
+    case, host = installed
+    there = {file.name for file in host.path(f"{case.state}/dkim").glob("*.key")}
+    states = {"active", "retiring"}
+    assert there == {f"{key['domain']}.{key['selector']}.key" for key in case.dkim_keys if key["state"] in states}
 
 
 @pytest.fixture(scope="module")

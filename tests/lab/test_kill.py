@@ -87,6 +87,13 @@ def a_list(site: Path) -> None:
     (site.parent / "users.csv").write_text("\n".join(lines))
 
 
+def a_key(site: Path) -> None:
+    """An Ed25519 key from elsewhere (RFC 8032, section 7.1)."""
+    key = site.parent / "old.key"
+    key.write_text("nWGxne/9WmC6hEr0kuwsxERJxXN7MmkZcDusAxyuf2A=\n")
+    key.chmod(0o600)
+
+
 def ended(site: Path) -> None:
     """Bob's certificate has ended, Alice's ends in three days, and she is to be told."""
     settings = site / "postseal.toml"
@@ -197,7 +204,7 @@ class Command:
     in_parts: bool = False
 
     def on(self, site: Path) -> list[str]:
-        beside = {"ROOT": "root", "LIST": "users.csv", "ARCHIVE": "users.tar"}
+        beside = {"ROOT": "root", "LIST": "users.csv", "ARCHIVE": "users.tar", "KEY": "old.key"}
         words = [str(site.parent / beside[word]) if word in beside else word for word in self.arguments.split()]
         return [*(word.replace("AROUND", str(site.parent)) for word in words), "--site", str(site)]
 
@@ -228,6 +235,7 @@ COMMANDS = [
     Command("ca-renew-clients", "ca renew --clients", one_ca),
     Command("ca-renew-clients-now", "ca renew --clients --now", one_ca),
     Command("ca-retire", "ca retire --force", back_to_pinned),
+    Command("dkim-import", "dkim import example.com old KEY", a_key),
     Command("tick", "tick", ended, in_parts=True),
     Command("render", "render", new_domain),
     Command("bless", "bless", new_domain),
@@ -296,7 +304,7 @@ def fresh(prepared: Path, name: str) -> Path:
     (around / "root").mkdir()
     if (prepared.parent / "users.csv").exists():
         shutil.copy(prepared.parent / "users.csv", around)
-    for name in ("site.age", "identity"):
+    for name in ("site.age", "identity", "old.key"):
         if (prepared.parent / name).exists():
             shutil.copy(prepared.parent / name, around / name)
     if (prepared.parent / "host").exists():
@@ -408,7 +416,7 @@ def assert_done(command: Command, site: Path) -> None:
         assert ends == {"alice@example.com": "live", "bob@example.com": "expired"}
         with closing(sqlite3.connect(site / "state/ledger.sqlite")) as sql:
             assert sql.execute("SELECT days FROM notice ORDER BY days").fetchall() == [(7,), (30,)]
-    if command.name.startswith("dkim"):
+    if command.name in LIVES:
         assert_lives(command, site)
     compared = run(["diff", "--site", str(site)])
     changed = ("ca-retire", "diff", "render", "server-renew")
@@ -486,7 +494,7 @@ def test_the_disk_is_really_full(command: Command, room: int, base: Path, prepar
     site = fresh(prepared, "full")
     around = "/mnt" if command.name == "backup" else str(site.parent)
     arguments = command.arguments.replace("ROOT", "/mnt/root").replace("AROUND", around)
-    arguments = arguments.replace("LIST", str(site.parent / "users.csv")).replace("ARCHIVE", "/mnt/users.tar")
+    arguments = arguments.replace("KEY", str(site.parent / "old.key")).replace("LIST", str(site.parent / "users.csv")).replace("ARCHIVE", "/mnt/users.tar")
     stopped = in_own_mounts(FULL_DISK, str(site), str(room * 4096), str(PROGRAM), arguments)
     assert stopped.code in ((1, 3) if command.in_parts else (3,)) + command.fine, stopped
     assert stopped.code in command.fine or stopped.says_how, stopped
@@ -503,6 +511,7 @@ def test_on_a_read_only_disk_a_writer_says_so(writer: Command, base: Path, memor
     with tempfile.TemporaryDirectory(dir=memory) as around:
         site = copy(base, Path(around) / "site")
         a_list(site)
+        a_key(site)
         place = site / "new" if writer.makes_a_site else site
         (site.parent / "root").mkdir()
         arguments = " ".join(writer.on(place))

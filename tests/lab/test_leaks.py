@@ -6,6 +6,7 @@ import base64
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,10 @@ bob@example.com,Bob,tablet,
 emil@example.com,Emil,My Phone,{CHOSEN}
 """
 
+MONTH = time.strftime("%Y%m", time.gmtime())
+# Nobody answers there.
+NOBODY = "--resolver 127.0.0.1:1"
+
 # Everything that the program does, in this order on one site; `{own}` is a directory of the administrator's.
 COMMANDS = [
     "init example.com --user alice@example.com",
@@ -36,7 +41,14 @@ COMMANDS = [
     "user passwd bob@example.com",
     "user import {own}/users.csv --archive {own}/users.tar --with-passwords",
     "ca show",
+    "dkim import example.com old {own}/old.key",
     "dkim list",
+    f"dkim confirm {MONTH}r {MONTH}e",
+    f"dkim rotate {NOBODY}",
+    f"dkim confirm {MONTH}e2",
+    f"dkim advance {NOBODY}",
+    f"dkim revoke {MONTH}r",
+    "dkim confirm --in-force",
     "dns",
     "render",
     "diff",
@@ -113,6 +125,7 @@ def story() -> Iterator[Story]:
         (own / "password").write_text(CHOSEN)
         (own / "users.csv").write_text(LIST)
         (own / "identity").write_text(IDENTITY)
+        (own / "old.key").write_text("nWGxne/9WmC6hEr0kuwsxERJxXN7MmkZcDusAxyuf2A=\n")
         (own / "root").mkdir()
         story = Story(own / "site")
         for number, command in enumerate(COMMANDS):
@@ -188,6 +201,9 @@ ONE_CA = [
         "user list",
         "server renew",
         "ca renew",
+        f"dkim rotate --all {NOBODY}",
+        f"dkim advance {NOBODY}",
+        f"dkim revoke {MONTH}e._domainkey.example.net",
         "render",
         "bless",
         "diff",
