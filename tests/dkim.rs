@@ -57,7 +57,7 @@ fn rsa(site: &Path) -> Vec<(String, String)> {
     states(site, "rsa")
 }
 
-fn pairs<'a>(states: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+fn pairs(states: &[(String, String)]) -> Vec<(&str, &str)> {
     states.iter().map(|(selector, state)| (selector.as_str(), state.as_str())).collect()
 }
 

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use postseal::inventory::{DkimAlgorithm, DkimKey, DkimState};
+use postseal::inventory::{DkimAlgorithm, DkimKey};
 use postseal::names::{DeviceName, Digest, MailAddress};
 use postseal::plan::public_files;
 use postseal::secret::Secret;

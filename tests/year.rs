@@ -171,7 +171,7 @@ impl World {
         }
     }
 
-    fn number(&self, domain: &DomainName) -> usize {
+    fn number(domain: &DomainName) -> usize {
         let text = domain.as_str().strip_prefix('d').unwrap().split('.').next().unwrap();
         text.parse().unwrap()
     }
@@ -242,7 +242,7 @@ impl World {
             Ok(line.active().is_some_and(|active| active.selector == key.selector))
         })?;
         let unproved = Owed { unproved: signs, ..Owed::default() };
-        let fresh = self.owed.insert((self.number(domain), key.selector), unproved);
+        let fresh = self.owed.insert((Self::number(domain), key.selector), unproved);
         assert!(fresh.is_none(), "a selector is used again");
         Ok(())
     }
@@ -291,7 +291,7 @@ impl World {
         let answers: Vec<Vec<(Selector, Sighting)>> = lines
             .iter()
             .map(|line| {
-                let domain = &self.domains[self.number(line.domain())];
+                let domain = &self.domains[Self::number(line.domain())];
                 line.to_look_at(now).map(|key| (key.selector.clone(), seen(domain, key, now))).collect()
             })
             .collect();
@@ -310,7 +310,7 @@ impl World {
             Ok(all)
         })?;
         for (line, moved) in moved {
-            let number = self.number(line.domain());
+            let number = Self::number(line.domain());
             let active = line.keys().iter().filter(|key| key.state == DkimState::Active).count();
             assert_eq!(active, 1, "of {} by {:?}", line.domain(), line.algorithm());
             for step in moved.steps {
@@ -338,7 +338,7 @@ impl World {
         let mut zones = vec![Zone::new(); self.domains.len()];
         for key in self.ledger.inventory().unwrap().dkim_keys {
             let record = if key.state < DkimState::Revoked { Record::Key } else { Record::Revoked };
-            zones[self.number(&key.domain)].insert(key.selector, record);
+            zones[Self::number(&key.domain)].insert(key.selector, record);
         }
         for (number, zone) in zones.into_iter().enumerate() {
             if self.domains[number].rendered == zone {
@@ -435,7 +435,7 @@ impl World {
         let mut signing = BTreeMap::new();
         for key in self.ledger.inventory().unwrap().dkim_keys {
             if key.state == DkimState::Active {
-                signing.insert((self.number(&key.domain), key.algorithm), key.selector);
+                signing.insert((Self::number(&key.domain), key.algorithm), key.selector);
             }
         }
         assert_eq!(signing.len(), self.domains.len() * 2, "each line signs");
@@ -454,7 +454,7 @@ impl World {
         let (name, hosts) = (self.hosts[host].clone(), self.hosts.clone());
         let unused = self.transact(|ledger| Ok(ledger.set_dkim_in_force(&name, change, &hosts, now)?))?;
         for (domain, selector) in unused {
-            let number = self.number(&domain);
+            let number = Self::number(&domain);
             let signs = |host: &BTreeMap<(usize, _), Selector>| {
                 host.iter().any(|(line, key)| line.0 == number && *key == selector)
             };
@@ -544,9 +544,8 @@ impl World {
                 DkimState::Active => Duration::days(90 + 30),
                 // A standby key waits as long as nothing happens.
                 DkimState::Generated | DkimState::Published if key.standby => Duration::days(90 + 30),
-                DkimState::Generated | DkimState::Published => Duration::days(30),
+                DkimState::Generated | DkimState::Published | DkimState::Revoked => Duration::days(30),
                 DkimState::Retiring => MAIL_LIFETIME + Duration::days(7 + 14),
-                DkimState::Revoked => Duration::days(30),
                 DkimState::Destroyed => continue,
             };
             assert!(age <= most, "{key:?} stands still");
@@ -581,7 +580,6 @@ fn lives(standby: bool, seed: u64) {
     let memory = Path::new("/dev/shm");
     let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
     let count = World::new(directory.path(), domains, standby, seed).live();
-    println!("{domains} domains, standby {standby}: {count:?}");
     let lines = domains * 2;
     assert!(count.activated >= lines * 3, "{count:?}");
     assert!(count.destroyed >= lines * 2, "{count:?}");

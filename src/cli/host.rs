@@ -160,7 +160,7 @@ enum Awaited<'a> {
     /// It is, but does not answer.
     Silent(Rspamd),
     /// It is, and answers.
-    Answers(Rspamd, Takeover<'a>, Verifier),
+    Answers(Rspamd, Takeover<'a>, Box<Verifier>),
 }
 
 /// Asks, before anything is switched, whether there is an Rspamd to take over what is new, or what is not known to be in force.
@@ -174,7 +174,7 @@ fn awaited<'a>(store: &Writer, ways: Option<&Ways>, takeover: Takeover<'a>) -> R
     if !rspamd.answers() {
         return Ok(Awaited::Silent(rspamd));
     }
-    Ok(Awaited::Answers(rspamd, takeover, Verifier::new(ways.resolver())?))
+    Ok(Awaited::Answers(rspamd, takeover, Box::new(Verifier::new(ways.resolver())?)))
 }
 
 /// Has Rspamd take over, if it answered. What others must be told stays due if that fails, and is said.

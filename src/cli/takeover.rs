@@ -491,7 +491,7 @@ mod tests {
         let (r, e) = (found("202611r", Rsa, Good), found("202611e", Ed25519, Good));
         assert_eq!(judge(&[e.clone(), r.clone()]), Ok(()));
         assert!(judge(&[]).unwrap_err().contains("signed with nothing instead of 202611e and 202611r"));
-        assert!(judge(&[r.clone()]).is_err());
+        assert!(judge(std::slice::from_ref(&r)).is_err());
         assert!(judge(&[r.clone(), r.clone()]).is_err());
         assert!(judge(&[r.clone(), e.clone(), e.clone()]).is_err());
         assert!(judge(&[r.clone(), found("202610e", Ed25519, Good)]).is_err());

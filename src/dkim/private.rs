@@ -231,12 +231,13 @@ impl PrivateHalf {
             ([_, algorithm, key, more @ ..], [Tag::Integer, Tag::Sequence, Tag::OctetString, ..]) => {
                 Self::of_pkcs8(*algorithm, key.value(), more)
             }
-            (_, [Tag::Integer, Tag::Integer]) => Err(Unusable::PublicOnly("public key")),
+            (_, [Tag::Integer, Tag::Integer] | [Tag::Sequence, Tag::BitString]) => {
+                Err(Unusable::PublicOnly("public key"))
+            }
             (_, [Tag::Integer, Tag::Integer, ..]) if tags.len() == 6 => Err(Unusable::Kind("a DSA key")),
             (_, [Tag::Integer, Tag::Integer, ..]) => Self::of_pkcs1(der),
             (_, [Tag::Integer, Tag::OctetString, ..]) => Err(Unusable::Kind("a key of an elliptic curve (ECDSA)")),
             (_, [Tag::Sequence, Tag::OctetString]) => Err(Unusable::Encrypted),
-            (_, [Tag::Sequence, Tag::BitString]) => Err(Unusable::PublicOnly("public key")),
             (_, [Tag::Sequence, Tag::Sequence, Tag::BitString]) => Err(Unusable::PublicOnly("certificate")),
             _ => Err(broken),
         }

@@ -266,9 +266,9 @@ fn key_facts<'a>(old: &'a [DkimKey], new: &'a [DkimKey]) -> Vec<Fact<'a>> {
         if side == 0 { step.0 = Some(key) } else { step.1 = Some(key) }
     }
     let facts = lines.values().flat_map(|line| {
-        let signs = |key: &Option<&'a DkimKey>| key.filter(|key| key.state == DkimState::Active);
-        let before = line.values().find_map(|(old, _)| signs(old));
-        let now = line.values().find_map(|(_, new)| signs(new));
+        let signs = |key: Option<&'a DkimKey>| key.filter(|key| key.state == DkimState::Active);
+        let before = line.values().find_map(|(old, _)| signs(*old));
+        let now = line.values().find_map(|(_, new)| signs(*new));
         let turn =
             if before.map(|key| &key.selector) == now.map(|key| &key.selector) { None } else { turn(before, now) };
         turn.into_iter()

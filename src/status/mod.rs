@@ -11,7 +11,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use time::{Duration, OffsetDateTime};
 
 use crate::dkim::rotation;
-use crate::inventory::{CertificateStatus, ClientCertificate, DkimKey, Inventory, IssuingCa, ServerCertificate};
+use crate::inventory::{
+    CertificateStatus, ClientCertificate, DkimKey, DkimState, Inventory, IssuingCa, ServerCertificate,
+};
 use crate::names::{Digest, HostName, MailAddress, Serial, shell_word};
 use crate::pki::Certificate;
 use crate::pki::profile::BACKDATED;
@@ -524,7 +526,7 @@ impl Look<'_> {
     }
 
     fn dkim_way(&self, domain: &Domain) -> Vec<Finding> {
-        use crate::inventory::DkimState::{Active, Generated, Published, Retiring, Revoked};
+        use DkimState::{Generated, Published, Retiring, Revoked};
 
         let keys = self.inventory.dkim_keys_of(&domain.name);
         let mut found = Vec::new();
@@ -577,19 +579,19 @@ impl Look<'_> {
             &|keys| format!("{keys} waits for its record to be on every name server"),
             publish,
         );
-        let is_due = |key: &DkimKey| {
-            let is_old = self.site.dkim.rotate_every.is_some_and(|days| {
-                key.state == Active && rotation::rotation_due(key, Duration::days(days.into())) <= self.now
-            });
-            let has_successor = || {
-                let waits = |other: &DkimKey| matches!(other.state, Generated | Published) && !other.standby;
-                keys.iter().any(|other| other.algorithm == key.algorithm && waits(other))
-            };
-            let waited = key.seen.is_some() || key.state == Retiring;
-            (is_old && !has_successor()) || (waited && rotation::look_at(key).is_some_and(|at| at <= self.now))
-        };
+        let is_due = |key: &DkimKey| self.dkim_is_due(key, keys);
         tell("dkim-due", Severity::Ok, &is_due, &|keys| format!("{keys} is due for the next step"), None);
         found
+    }
+
+    /// Tells whether a key is due for a step that waits for nothing more, or to be rotated.
+    fn dkim_is_due(&self, key: &DkimKey, keys: &[DkimKey]) -> bool {
+        let waits = |other: &DkimKey| other.state < DkimState::Active && !other.standby;
+        let has_successor = || keys.iter().any(|other| other.algorithm == key.algorithm && waits(other));
+        let is_old = |days: u16| rotation::rotation_due(key, Duration::days(days.into())) <= self.now;
+        let to_rotate = key.state == DkimState::Active && self.site.dkim.rotate_every.is_some_and(is_old);
+        let waited = key.seen.is_some() || key.state == DkimState::Retiring;
+        (to_rotate && !has_successor()) || (waited && rotation::look_at(key).is_some_and(|at| at <= self.now))
     }
 
     fn ends(&self) -> Vec<Finding> {

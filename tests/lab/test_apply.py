@@ -249,7 +249,9 @@ def test_what_is_no_longer_rendered_is_removed_unless_it_was_changed(machine: Ma
 
 def test_a_key_that_was_deleted_is_made_anew_and_read(machine: Machine) -> None:
     machine.host.run("sh", "-c", "rm /var/lib/rspamd/dkim/*r.key")
-    assert machine.apply().told == ["systemctl restart rspamd"]
+    # Rspamd looks for it at the next mail: nothing needs to be told.
+    assert machine.apply().told == []
+    machine.host.run("sh", "-c", "test -s /var/lib/rspamd/dkim/*r.key")
     machine.host.run("sh", "-c", f"rm {TABLES}/tls/*.key")
     assert machine.apply().told == ["systemctl restart opensmtpd"]
 
@@ -393,7 +395,7 @@ def test_one_installation_at_a_time_works_on_a_host(machine: Machine) -> None:
     done = machine.host.run("flock", "-n", "/", *apply, check=False)
     assert done.returncode == 3 and "another postseal installs below" in done.stderr, done
     # The copy of the site knows what the site installed.
-    assert machine.host.run(*apply).stdout == "/ is as it should be\n"
+    assert machine.host.run(*apply).stdout.startswith("/ is as it should be\n")
 
 
 def test_a_finding_of_smtpd_names_the_file_and_line_as_they_will_be(machine: Machine) -> None:
@@ -468,7 +470,7 @@ def test_a_ledger_that_was_tampered_with_installs_nothing(machine: Machine) -> N
         script = f"import sqlite3; sqlite3.connect('{SITE}/state/ledger.sqlite').executescript({';'.join(statements)!r})"
         machine.host.run("/usr/bin/python3", "-c", script)
 
-    tamper("UPDATE dkim_key SET public = 'AAAA'")
+    tamper("DROP TRIGGER dkim_key_stays_what_it_is", "UPDATE dkim_key SET public = 'AAAA'")
     machine.host.run("sh", "-c", "rm /var/lib/rspamd/dkim/*")
     said = machine.apply()
     assert (said.code, set(said.codes)) == (1, {"dkim-key-mismatch"})

@@ -20,6 +20,7 @@ use time::macros::datetime;
 
 /// What the program finds around it, and what it said.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing that may go wrong around the program")]
 pub(crate) struct Surroundings {
     pub(crate) now: OffsetDateTime,
     /// What a person types at each question; without any, nobody is there.

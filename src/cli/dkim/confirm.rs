@@ -64,9 +64,9 @@ fn in_force(env: &dyn Env, site: Option<&Utf8Path>, host: Option<&HostName>) -> 
     for host in &hosts {
         unused.extend(record_in_force(env, &mut store, host, &all, "confirmed")?);
     }
-    let mut text: String =
-        hosts.iter().map(|host| format!("{host} is taken to sign as it is rendered now\n")).collect();
-    text.extend(unused.iter().map(|name| format!("{name} is used no more; it stays published for a while\n")));
+    let taken = hosts.iter().map(|host| format!("{host} is taken to sign as it is rendered now"));
+    let left = unused.iter().map(|name| format!("{name} is used no more; it stays published for a while"));
+    let text = taken.chain(left).fold(String::new(), |text, line| text + &line + "\n");
     let json = json!({ "hosts": hosts, "unused": unused });
     Ok(Report::fine(text, json).done("the confirmation is recorded"))
 }

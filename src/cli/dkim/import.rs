@@ -52,7 +52,7 @@ pub(super) fn import(env: &dyn Env, site: Option<&Utf8Path>, args: &Import) -> R
     let key = store.transact(|ledger| keys::record(ledger, key.clone(), Purpose::Import, now))?;
     let name = dkim::record_name(selector, domain);
     let done = format!("{name} is imported");
-    advance::refresh_if_stale(&wanted, &mut store).map_err(|failure| failure.after(&done))?;
+    advance::refresh_if_stale(&wanted, &store).map_err(|failure| failure.after(&done))?;
     let signs = key.state == DkimState::Active;
     let before = before.filter(|_| signs);
     let json = json!({
@@ -162,7 +162,7 @@ fn waits(line: &Line, error: &RotationError) -> Failure {
 }
 
 fn readable(file: &Utf8Path, mode: u32, domain: &DomainName) -> Option<Diagnostic> {
-    if mode & 0o007 == 0 {
+    if mode.trailing_zeros() >= 3 {
         return None;
     }
     let message = format!("everybody on this machine may read `{file}` (mode {mode:04o})");

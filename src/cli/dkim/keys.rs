@@ -180,10 +180,10 @@ pub(super) fn record(
 ) -> Result<DkimKey, Failure> {
     let (selector, name) = (key.selector.clone(), dkim::record_name(&key.selector, &key.domain));
     let mut line = ledger.dkim_line(&key.domain, key.algorithm)?;
-    line.add(key, purpose, now).map_err(unexpected)?;
+    line.add(key, purpose, now).map_err(|error| unexpected(&error))?;
     ledger.save_dkim_line(&line)?;
     ledger.set_derived_stale()?;
-    let added = line.key(&selector).cloned().ok_or_else(|| unexpected(RotationError::NoSuchKey(selector)))?;
+    let added = line.key(&selector).cloned().ok_or_else(|| unexpected(&RotationError::NoSuchKey(selector)))?;
     let what = if purpose == Purpose::Import { "dkim-key-imported" } else { "dkim-key-made" };
     let detail =
         json!({ "algorithm": added.algorithm.as_str(), "state": added.state.as_str(), "standby": added.standby });
@@ -192,7 +192,7 @@ pub(super) fn record(
 }
 
 /// What callers have looked at before; another run cannot come between, for the site is locked.
-fn unexpected(error: RotationError) -> Failure {
+fn unexpected(error: &RotationError) -> Failure {
     LedgerError::Refused(error.to_string()).into()
 }
 

@@ -112,12 +112,13 @@ fn next(key: &DkimKey, site: &Site, is_waited_for: bool, behind: &[&HostName], n
             || "rotated by `dkim rotate`".to_owned(),
             |days| format!("rotated {}", at(rotation::rotation_due(key, Duration::days(days.into())))),
         ),
-        (DkimState::Retiring, _) if key.unused.is_none() => format!("install on {}: postseal apply", hosts()),
+        (DkimState::Retiring, _) | (DkimState::Revoked, Some(_)) if key.unused.is_none() => {
+            format!("install on {}: postseal apply", hosts())
+        }
         (DkimState::Retiring, _) => {
             rotation::look_at(key).map_or_else(String::new, |gone| format!("stays published until {}", at(gone)))
         }
         (DkimState::Revoked, None) => "publish its record, which says so, on every name server".to_owned(),
-        (DkimState::Revoked, Some(_)) if key.unused.is_none() => format!("install on {}: postseal apply", hosts()),
         (DkimState::Revoked, Some(_)) => {
             rotation::look_at(key).map_or_else(String::new, |gone| format!("destroyed {}", at(gone)))
         }

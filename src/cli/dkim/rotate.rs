@@ -60,11 +60,10 @@ fn one<'a>(site: &'a Site, args: &Rotate) -> Result<&'a Domain, Failure> {
         show::known(site, name)?;
     }
     let named = |domain: &&Domain| args.domain.as_ref().is_none_or(|name| domain.name == *name);
-    match site.domains.iter().filter(named).collect::<Vec<_>>().as_slice() {
-        [only] => Ok(only),
-        _ => {
-            let help = "name one, or write --all or --due";
-            Err(Failure::input("domain-not-named", "the site has several domains", help))
-        }
-    }
+    let mut domains = site.domains.iter().filter(named);
+    let (one, another) = (domains.next(), domains.next());
+    one.filter(|_| another.is_none()).ok_or_else(|| {
+        let help = "name one, or write --all or --due";
+        Failure::input("domain-not-named", "the site has several domains", help)
+    })
 }
