@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and runs the programs that it compares")]
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark is no part of the program")]
+#![expect(clippy::cast_precision_loss, reason = "counts are small")]
 
 #[allow(dead_code, reason = "others use the rest")]
 mod support;

@@ -453,6 +453,7 @@ fn pick(line: &Line, number: usize) -> Option<Selector> {
 }
 
 /// Lets an event happen, and counts along. Returns the answers that were given in it.
+#[expect(clippy::too_many_lines, reason = "one arm for each thing that can happen")]
 fn happen(line: &mut Line, world: &mut World, event: &Event, now: OffsetDateTime) -> BTreeMap<Selector, Sighting> {
     let mut answered = BTreeMap::new();
     match event {
