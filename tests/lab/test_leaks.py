@@ -199,7 +199,6 @@ ONE_CA = [
         "user list",
         "server renew",
         "ca renew",
-        f"dkim rotate --all {NOBODY}",
         f"dkim advance {NOBODY}",
         f"dkim revoke {MONTH}e._domainkey.example.net",
         "render",
