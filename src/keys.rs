@@ -14,7 +14,9 @@ use pkcs8::der::asn1::{AnyRef, BitStringRef, OctetString, OctetStringRef, UintRe
 use pkcs8::der::{Encode as _, SecretDocument, Tag};
 use pkcs8::pkcs5::pbes2::Parameters;
 use pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
-use pkcs8::{EncodePrivateKey as _, EncryptedPrivateKeyInfoOwned, ObjectIdentifier, PrivateKeyInfoRef};
+use pkcs8::{
+    EncodePrivateKey as _, EncodePublicKey as _, EncryptedPrivateKeyInfoOwned, ObjectIdentifier, PrivateKeyInfoRef,
+};
 use rcgen::PublicKeyData as _;
 use ring::signature::KeyPair as _;
 use zeroize::{Zeroize as _, Zeroizing};
@@ -231,8 +233,12 @@ impl PrivateKey {
         let public = pkcs8.expose().split_last_chunk::<65>().filter(|(before, _)| before.ends_with(&P256_PUBLIC));
         let Some((_, point)) = public else { return Self::from_pkcs8_der(pkcs8) };
         let spki = [P256_SPKI.as_slice(), point].concat();
-        let private = Private { pkcs8, signer: OnceLock::new() };
-        Ok(Self { public: PublicKey { kind: KeyKind::P256, spki }, private: Arc::new(private) })
+        Ok(Self::of_parts(pkcs8, PublicKey { kind: KeyKind::P256, spki }))
+    }
+
+    /// Puts together what was made just now. ring takes no copy of the private half before it signs: it does not wipe its own.
+    fn of_parts(pkcs8: Secret, public: PublicKey) -> Self {
+        Self { public, private: Arc::new(Private { pkcs8, signer: OnceLock::new() }) }
     }
 
     /// Reads the first unencrypted private key of a PEM text.
@@ -476,7 +482,24 @@ pub fn generate(kind: KeyKind) -> Result<PrivateKey, KeyError> {
     };
     let key = rsa::PrivateKey::new(&mut getrandom::SysRng, bits).map_err(|_| KeyError::NoRandomness)?;
     let document = key.to_pkcs8_der().map_err(KeyError::malformed)?;
-    PrivateKey::from_pkcs8_der(Secret::new(std::mem::take(&mut *document.to_bytes())))
+    let public = key.to_public_key().to_public_key_der().map_err(KeyError::malformed)?;
+    let made = PrivateKey::of_parts(
+        Secret::new(std::mem::take(&mut *document.to_bytes())),
+        PublicKey::from_spki(public.as_bytes())?,
+    );
+    drop((key, document));
+    overwrite_freed();
+    Ok(made)
+}
+
+/// Overwrites what this thread gave back to the allocator: the search for primes frees its numbers as they are, and a thread that
+/// makes nothing but keys may need none of that memory again. No allocator promises it; the laboratory looks into the memory.
+fn overwrite_freed() {
+    const EACH: usize = 1 << 17;
+    let mut taken: Vec<Vec<u8>> = Vec::new();
+    for size in [4096, 1024, 512, 256, 128, 64, 24] {
+        taken.extend((0..EACH / size).map(|_| std::hint::black_box(vec![0; size])));
+    }
 }
 
 /// Returns the 32 octets of the Ed25519 public key that belongs to a seed of 32 octets (RFC 8032 §5.1.5); DKIM publishes them.
