@@ -492,9 +492,9 @@ pub fn generate(kind: KeyKind) -> Result<PrivateKey, KeyError> {
     Ok(made)
 }
 
-/// Overwrites what this thread gave back to the allocator: the search for primes frees its numbers as they are, and a thread that
-/// makes nothing but keys may need none of that memory again. No allocator promises it; the laboratory looks into the memory.
-fn overwrite_freed() {
+/// Overwrites what this thread gave back to the allocator: arithmetic with an RSA key frees its numbers as they are, and a thread
+/// that does nothing else may need none of that memory again. No allocator promises it; the laboratory looks into the memory.
+pub(crate) fn overwrite_freed() {
     const EACH: usize = 1 << 17;
     let mut taken: Vec<Vec<u8>> = Vec::new();
     for size in [4096, 1024, 512, 256, 128, 64, 24] {

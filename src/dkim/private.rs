@@ -291,12 +291,11 @@ impl PrivateHalf {
         rsa::Pkcs1v15Sign::new_unprefixed().sign(unblinded, &key, &[0x5a; 32]).map_err(|_| Unusable::Apart)?;
         let public = key.to_public_key().to_public_key_der().map_err(|_| Unusable::Apart)?;
         let private = key.to_pkcs8_der().map_err(|_| Unusable::Apart)?;
-        Ok(Self {
-            algorithm: DkimAlgorithm::Rsa,
-            bits,
-            public: BASE64_STANDARD.encode(public.as_bytes()),
-            file: keys::encode_pem("PRIVATE KEY", private.as_bytes()).into(),
-        })
+        let public = BASE64_STANDARD.encode(public.as_bytes());
+        let file = keys::encode_pem("PRIVATE KEY", private.as_bytes()).into();
+        drop((key, private));
+        keys::overwrite_freed();
+        Ok(Self { algorithm: DkimAlgorithm::Rsa, bits, public, file })
     }
 }
 
