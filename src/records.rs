@@ -14,9 +14,19 @@ const TTL: u32 = 3600;
 /// Every host is as good as the others: mail spreads over them.
 const PREFERENCE: u16 = 10;
 
-/// Returns what each of the site's domains needs in DNS, sorted by domain.
+/// Returns what each of the site's domains needs in DNS, sorted by domain; of a domain that left the settings, the keys that mail
+/// on its way was signed with.
 pub fn zones(site: &Site, inventory: &Inventory) -> Vec<Zone> {
-    site.domains.iter().map(|domain| zone(site, inventory, domain)).collect()
+    let mut zones: Vec<Zone> = site.domains.iter().map(|domain| zone(site, inventory, domain)).collect();
+    let mut left: Vec<&DomainName> = inventory.dkim_keys.iter().map(|key| &key.domain).collect();
+    left.dedup();
+    zones.extend(left.into_iter().filter(|domain| !site.has_domain(domain)).map(|domain| Zone {
+        domain: domain.clone(),
+        records: dkim_keys(inventory, domain).collect(),
+        unaddressed: Vec::new(),
+    }));
+    zones.sort_by(|one, other| one.domain.cmp(&other.domain));
+    zones
 }
 
 fn zone(site: &Site, inventory: &Inventory, domain: &Domain) -> Zone {

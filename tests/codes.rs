@@ -169,6 +169,13 @@ const CASES: &[Case] = &[
         postseal(site, ["dkim", "revoke", "202611r"])
     }),
     ("dkim-key-unknown", 2, |site| postseal(site, ["dkim", "revoke", "202610r"])),
+    ("dkim-not-rendered", 2, |site| {
+        let place = postseal::store::SiteDir::new(camino::Utf8Path::from_path(site).unwrap());
+        let mut writer = postseal::store::Writer::open(place, |_| ()).unwrap();
+        writer.transact(|ledger| ledger.set_derived_stale()).unwrap();
+        drop(writer);
+        postseal(site, ["dkim", "confirm", "--in-force"])
+    }),
     ("dkim-nothing-to-confirm", 2, |site| {
         assert_eq!(postseal(site, ["dkim", "confirm", "202611r"]).exit_code, 0);
         postseal(site, ["dkim", "confirm", "202611r"])

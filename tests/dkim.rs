@@ -387,3 +387,94 @@ fn what_name_servers_say_changes_no_file_that_is_committed() {
     assert_eq!(fs::read_to_string(site.join("postseal.lock")).unwrap(), lock);
     assert_eq!(pairs(&rsa(&site))[1].1, "published");
 }
+
+/// Lets the ledger know what `out/` does not show yet, as a run does that is killed before it renders.
+fn kill_before_rendering(site: &Path) {
+    let place = postseal::store::SiteDir::new(camino::Utf8Path::from_path(site).unwrap());
+    let mut writer = postseal::store::Writer::open(place, |_| ()).unwrap();
+    writer.transact(|ledger| ledger.set_derived_stale()).unwrap();
+}
+
+#[test]
+fn what_was_not_rendered_is_not_confirmed_to_be_in_force() {
+    let (_guard, site) = switched();
+    kill_before_rendering(&site);
+    let answer = after(hours(6), NOWHERE).run(&site, ["dkim", "confirm", "--in-force"]);
+    assert_eq!((answer.exit_code, answer.err.contains("[dkim-not-rendered]")), (2, true), "{answer:?}");
+    assert!(fine(after(hours(6), NOWHERE).run(&site, ["dkim", "list"])).contains("install on mail.example.com"));
+    fine(after(hours(7), NOWHERE).run(&site, ["dkim", "confirm", "--in-force"]));
+}
+
+#[test]
+fn what_a_killed_run_did_not_say_the_next_one_says() {
+    let (_guard, site) = switched();
+    kill_before_rendering(&site);
+    let said = fine(after(hours(6), NOWHERE).run(&site, ["dkim", "advance", "--quiet"]));
+    assert!(said.contains("an earlier run was not finished") && said.contains("install it: postseal apply"), "{said}");
+    assert_eq!(fine(after(hours(6), NOWHERE).run(&site, ["dkim", "advance", "--quiet"])), "");
+}
+
+#[test]
+fn a_revoked_key_that_a_host_may_still_sign_with_is_to_be_installed_away() {
+    let (_guard, site) = switched();
+    let said = fine(after(hours(6), NOWHERE).run(&site, ["dkim", "revoke", "202611r"]));
+    assert!(said.contains("then install: postseal apply\n"), "{said}");
+    fine(after(hours(7), NOWHERE).run(&site, ["dkim", "confirm", "--in-force"]));
+    let said = fine(after(hours(8), NOWHERE).run(&site, ["dkim", "revoke", "202611e"]));
+    assert!(!said.contains("install"), "{said}");
+}
+
+#[test]
+fn a_clock_that_goes_back_cuts_no_wait_short() {
+    let (_guard, site) = settled();
+    fine(after(days(30), NOWHERE).run(&site, ["dkim", "rotate"]));
+    fine(after(-days(2000), NOWHERE).run(&site, ["dkim", "confirm", "202612r", "202612e"]));
+    advance(&site, days(30) + hours(3) - 1, NOWHERE);
+    assert_eq!(signs(&site), "202611r");
+    advance(&site, days(30) + hours(3), NOWHERE);
+    assert_eq!(signs(&site), "202612r");
+    // The host signed with the old one until a month later, when the clock went back once more.
+    fine(after(days(60), NOWHERE).run(&site, ["user", "add", "bob@example.com"]));
+    fine(after(-days(2000), NOWHERE).run(&site, ["dkim", "confirm", "--in-force"]));
+    advance(&site, days(65), NOWHERE);
+    assert_eq!(pairs(&rsa(&site))[0], ("202611r", "retiring"));
+}
+
+#[test]
+fn a_clock_that_was_ahead_of_the_time_stops_nothing() {
+    let (_guard, site) = settled();
+    fine(after(0, NOWHERE).run(&site, ["dkim", "rotate"]));
+    fine(after(days(7000), NOWHERE).run(&site, ["dkim", "confirm", "202611r2", "202611e2"]));
+    advance(&site, 0, NOWHERE);
+    advance(&site, hours(3), NOWHERE);
+    assert_eq!(signs(&site), "202611r2");
+    fine(after(days(7000), NOWHERE).run(&site, ["dkim", "confirm", "--in-force"]));
+    advance(&site, hours(4), NOWHERE);
+    advance(&site, hours(4) + days(6), NOWHERE);
+    assert_eq!(pairs(&rsa(&site))[0], ("202611r", "revoked"));
+}
+
+#[test]
+fn the_keys_of_a_domain_that_left_the_settings_come_to_their_end_in_order() {
+    let (_guard, site) = surroundings::site();
+    let file = site.join("postseal.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.clone() + "\n[[domain]]\nname = \"example.org\"\n").unwrap();
+    fine(postseal(&site, ["render"]));
+    advance(&site, 0, EVERYWHERE);
+    fine(postseal(&site, ["dkim", "confirm", "--in-force"]));
+    fs::write(&file, text).unwrap();
+    fine(postseal(&site, ["render"]));
+    let zone = || fs::read_to_string(site.join("out/dns/example.org.zone"));
+    assert!(zone().unwrap().contains("202611r._domainkey.example.org") && !zone().unwrap().contains("spf1"));
+    let said = advance(&site, hours(1), EVERYWHERE);
+    assert!(said.contains("example.org: rsa is given up, as the settings want\n"), "{said}");
+    fine(after(hours(2), EVERYWHERE).run(&site, ["dkim", "confirm", "--in-force"]));
+    advance(&site, hours(2) + days(5), EVERYWHERE);
+    assert!(zone().unwrap().contains("p=MII"), "mail may be on its way still");
+    for day in [6, 7, 8] {
+        advance(&site, days(day), EVERYWHERE);
+    }
+    assert!(zone().is_err());
+    assert_eq!(signs(&site), "202611r", "the other domain's");
+}

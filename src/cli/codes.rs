@@ -47,6 +47,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("dkim-key-missing", "a domain has no key of an algorithm that the settings name"),
     ("dkim-key-revoked", "a DKIM key is revoked already"),
     ("dkim-key-unknown", "a name is that of no DKIM key"),
+    ("dkim-not-rendered", "out/ was older than what is to be confirmed"),
     ("dkim-nothing-to-confirm", "a DKIM key waits for no name server"),
     ("dkim-selector-used", "a selector named another key of the domain before"),
     ("dkim-unconfirmed", "nobody can verify yet what a DKIM key signs"),

@@ -69,7 +69,7 @@ pub(super) fn dns(site: Option<&Utf8Path>, domain: Option<&DomainName>) -> Resul
     let directory = session::directory(site);
     let wanted = session::Wanted::read(&directory)?;
     let inventory = inventory(site)?;
-    if let Some(domain) = domain {
+    if let Some(domain) = domain.filter(|domain| inventory.dkim_keys_of(domain).is_empty()) {
         known(&wanted.site, domain)?;
     }
     let shown = |name: &DomainName| domain.is_none_or(|domain| domain == name);

@@ -378,7 +378,7 @@ impl Proved {
             self.signatures, self.in_dns
         ));
         for name in unused {
-            text.push_str(&format!("{name} is used no more; it stays published for a while\n"));
+            text.push_str(&format!("{name} is used no more; its record stays for a while\n"));
         }
         let json = json!({
             "told": self.told, "domains": self.domains, "signatures": self.signatures, "in_dns": self.in_dns,

@@ -216,9 +216,10 @@ impl Line {
         Turn::Standby(standby)
     }
 
-    /// Does all that a run does for a line: takes in what the servers said of [`Self::to_look_at`], ends the line if the settings
+    /// Does all that a run does for a line: mends what a wrong clock wrote, takes in what the servers said of [`Self::to_look_at`], ends the line if the settings
     /// do not want it, and does what time brings.
     pub fn run(&mut self, answers: &[(Selector, Sighting)], wanted: bool, now: OffsetDateTime) -> Moved {
+        self.mend_clock(now);
         let (mut seen, mut everywhere) = (Vec::new(), Vec::new());
         for (selector, sighting) in answers {
             let was_unseen = self.key(selector).is_some_and(|key| key.seen.is_none());
@@ -245,6 +246,7 @@ impl Line {
             match sighting {
                 Sighting::Everywhere { ttl, negative_ttl } => {
                     publish(key, now);
+                    let now = not_before(key, now);
                     key.seen.get_or_insert(now);
                     // The longest that any of them ever said: somebody may have it from then.
                     key.ttl = key.ttl.max(Some(ttl.min(LONGEST_TTL)));
@@ -274,6 +276,7 @@ impl Line {
         }
         self.change(selector, |key| {
             publish(key, now);
+            let now = not_before(key, now);
             key.seen.get_or_insert(now);
             key.confirmed = true;
         });
@@ -362,9 +365,21 @@ impl Line {
     pub fn unused(&mut self, selector: &Selector, now: OffsetDateTime) {
         self.change(selector, |key| {
             if key.state != DkimState::Active {
+                let now = not_before(key, now);
                 key.unused.get_or_insert(now);
             }
         });
+    }
+
+    /// Mends what a clock wrote that was ahead of the time: what has not happened yet is taken to happen now, so that each wait
+    /// is at least as long as it must be.
+    pub fn mend_clock(&mut self, now: OffsetDateTime) {
+        for key in &mut self.keys {
+            let now = now.max(key.made);
+            key.since = key.since.min(now);
+            key.seen = key.seen.map(|seen| seen.min(now));
+            key.unused = key.unused.map(|unused| unused.min(now));
+        }
     }
 
     /// Forgets what is known of name servers.
@@ -396,16 +411,21 @@ fn is_waiting(key: &DkimKey) -> bool {
     matches!(key.state, DkimState::Generated | DkimState::Published)
 }
 
+/// A clock that goes back cuts no wait short: nothing happens to a key before what happened to it last.
+fn not_before(key: &DkimKey, now: OffsetDateTime) -> OffsetDateTime {
+    now.max(key.since).max(key.made)
+}
+
 fn enter(key: &mut DkimKey, state: DkimState, now: OffsetDateTime) {
+    key.since = not_before(key, now);
     key.state = state;
-    key.since = now;
     key.standby = false;
 }
 
 fn publish(key: &mut DkimKey, now: OffsetDateTime) {
     if key.state == DkimState::Generated {
+        key.since = not_before(key, now);
         key.state = DkimState::Published;
-        key.since = now;
     }
 }
 
@@ -441,6 +461,9 @@ pub fn ready_at(key: &DkimKey) -> Option<OffsetDateTime> {
 fn ttl(key: &DkimKey) -> Duration {
     Duration::seconds(i64::from(key.ttl.unwrap_or(UNKNOWN_TTL)))
 }
+
+/// No wait is longer; what is due later than that was written by a clock that was ahead of the time.
+pub const LONGEST_WAIT: Duration = Duration::days(30);
 
 /// Returns when something may be due for a key: a server to be asked, or a wait that is over. None if it waits for nothing, or
 /// for an administrator or an installation.

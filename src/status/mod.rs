@@ -14,12 +14,12 @@ use crate::dkim::rotation;
 use crate::inventory::{
     CertificateStatus, ClientCertificate, DkimKey, DkimState, Inventory, IssuingCa, ServerCertificate,
 };
-use crate::names::{Digest, HostName, MailAddress, Serial, shell_word};
+use crate::names::{Digest, DomainName, HostName, MailAddress, Serial, shell_word};
 use crate::pki::Certificate;
 use crate::pki::profile::BACKDATED;
 use crate::pki::trust::MAXIMUM_TWINS;
 use crate::plan;
-use crate::site::{Domain, Site};
+use crate::site::Site;
 
 /// How urgent something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -522,19 +522,21 @@ impl Look<'_> {
 
     /// Tells of the keys that are on their way, of a domain in one line each.
     fn dkim_ways(&self) -> Vec<Finding> {
-        self.site.domains.iter().flat_map(|domain| self.dkim_way(domain)).collect()
+        let mut domains: Vec<&DomainName> = self.inventory.dkim_keys.iter().map(|key| &key.domain).collect();
+        domains.dedup();
+        domains.into_iter().flat_map(|domain| self.dkim_way(domain)).collect()
     }
 
-    fn dkim_way(&self, domain: &Domain) -> Vec<Finding> {
+    fn dkim_way(&self, domain: &DomainName) -> Vec<Finding> {
         use DkimState::{Generated, Published, Retiring, Revoked};
 
-        let keys = self.inventory.dkim_keys_of(&domain.name);
+        let keys = self.inventory.dkim_keys_of(domain);
         let mut found = Vec::new();
         let mut tell =
             |id, severity, is: &dyn Fn(&DkimKey) -> bool, text: &dyn Fn(&str) -> String, mend: Option<&str>| {
                 let selectors: Vec<&str> = keys.iter().filter(|key| is(key)).map(|key| key.selector.as_str()).collect();
                 if !selectors.is_empty() {
-                    let found_one = finding(id, severity, domain.name.as_str(), text(&selectors.join(", ")));
+                    let found_one = finding(id, severity, domain.as_str(), text(&selectors.join(", ")));
                     found.push(match mend {
                         Some(mend) => found_one.mend(mend),
                         None => found_one.due().mend(TICK),
@@ -542,7 +544,7 @@ impl Look<'_> {
                 }
             };
         let apply = Some("postseal apply");
-        let publish = format!("postseal dns {}", domain.name);
+        let publish = format!("postseal dns {domain}");
         let publish = Some(publish.as_str());
         tell(
             "dkim-revoked-in-use",

@@ -66,6 +66,15 @@ pub(in crate::cli) struct Advanced {
 }
 
 impl Advanced {
+    /// Says what an earlier run recorded and did not say.
+    pub(super) fn finish(&mut self, unfinished: bool) {
+        if unfinished {
+            let line = "an earlier run was not finished: out/ is brought up to date, publish the records that changed";
+            self.steps.insert(0, (line.to_owned(), json!({ "what": "finished" })));
+            self.signs_anew = true;
+        }
+    }
+
     fn step(&mut self, key: &KeyOf<'_>, what: &str, line: String) {
         let json = json!({
             "domain": key.0, "algorithm": key.1.as_str(), "selector": key.2, "what": what,
@@ -82,9 +91,16 @@ pub(super) fn advance(env: &dyn Env, site: Option<&Utf8Path>, args: &Advance) ->
     let directory = session::directory(site);
     let mut store = session::writer(env, directory)?;
     let wanted = Wanted::read(store.site())?;
-    let advanced = advance_all(env, &wanted, &mut store, &args.ways)?;
+    let unfinished = unfinished(&store)?;
+    let mut advanced = advance_all(env, &wanted, &mut store, &args.ways)?;
+    advanced.finish(unfinished);
     refresh_if_stale(&wanted, &store).map_err(|failure| failure.after("what was due is recorded"))?;
-    report(&advanced, &wanted, &store, args.quiet)
+    report(env, &advanced, &wanted, &store, args.quiet)
+}
+
+/// Tells whether an earlier run recorded what it did not come to render, and so to say.
+pub(super) fn unfinished(store: &Writer) -> Result<bool, Failure> {
+    Ok(store.ledger().derived_is_stale()?)
 }
 
 /// Does all that is due on a site; what is rendered is not yet brought up to date.
@@ -111,22 +127,18 @@ pub(super) fn refresh_if_stale(wanted: &Wanted, store: &Writer) -> Result<(), Fa
     Ok(())
 }
 
-/// Tells whether the settings want the domain to sign by the algorithm; none if they do not know the domain.
-fn is_wanted(site: &Site, domain: &DomainName, algorithm: DkimAlgorithm) -> Option<bool> {
-    let at = site.domains.binary_search_by(|known| known.name.cmp(domain)).ok()?;
-    site.domains.get(at).map(|domain| domain.dkim.contains(&algorithm))
+/// Tells whether the settings want the domain to sign by the algorithm.
+fn is_wanted(site: &Site, domain: &DomainName, algorithm: DkimAlgorithm) -> bool {
+    let at = site.domains.binary_search_by(|known| known.name.cmp(domain));
+    at.is_ok_and(|at| site.domains.get(at).is_some_and(|domain| domain.dkim.contains(&algorithm)))
 }
 
-/// Returns the domains and algorithms that sign though the settings no longer want it. Where every domain wants an algorithm,
-/// nobody is looked for.
+/// Returns the domains and algorithms that sign though the settings no longer want it, or do not know the domain any more.
 fn given_up(site: &Site, store: &Writer) -> Result<Vec<(DomainName, DkimAlgorithm)>, Failure> {
     let mut found = Vec::new();
     for algorithm in DkimAlgorithm::ALL {
-        if site.domains.iter().any(|domain| !domain.dkim.contains(&algorithm)) {
-            let signers = store.ledger().dkim_signers(algorithm)?.into_iter();
-            let unwanted = signers.filter(|domain| is_wanted(site, domain, algorithm) == Some(false));
-            found.extend(unwanted.map(|domain| (domain, algorithm)));
-        }
+        let signers = store.ledger().dkim_signers(algorithm)?.into_iter();
+        found.extend(signers.filter(|domain| !is_wanted(site, domain, algorithm)).map(|domain| (domain, algorithm)));
     }
     Ok(found)
 }
@@ -147,7 +159,7 @@ pub(super) fn due_for_rotation(
     let now = env.now();
     let mut aged = store.ledger().dkim_aged(rotation::oldest_not_due(every, now))?;
     aged.retain(|key| rotation::rotation_due(key, every) <= now);
-    aged.retain(|key| is_wanted(site, &key.domain, key.algorithm) == Some(true));
+    aged.retain(|key| is_wanted(site, &key.domain, key.algorithm));
     Ok(aged.into_iter().map(|key| (key.domain, key.algorithm)).collect())
 }
 
@@ -221,7 +233,7 @@ fn make_standbys(env: &dyn Env, site: &Site, store: &mut Writer, advanced: &mut 
         return Ok(());
     }
     let mut lines = store.ledger().dkim_without_standby()?;
-    lines.retain(|(domain, algorithm)| is_wanted(site, domain, *algorithm) == Some(true));
+    lines.retain(|(domain, algorithm)| is_wanted(site, domain, *algorithm));
     let orders: Vec<Order> =
         lines.into_iter().map(|(domain, algorithm)| Order { domain, algorithm, purpose: Purpose::Standby }).collect();
     for key in keys::make(env, store, &orders)? {
@@ -242,9 +254,7 @@ pub(super) fn advance_lines(
     let mut known = Vec::new();
     let lines: BTreeSet<&(DomainName, DkimAlgorithm)> = lines.iter().collect();
     for (domain, algorithm) in lines {
-        if let Some(wanted) = is_wanted(site, domain, *algorithm) {
-            known.push((store.ledger().dkim_line(domain, *algorithm)?, wanted));
-        }
+        known.push((store.ledger().dkim_line(domain, *algorithm)?, is_wanted(site, domain, *algorithm)));
     }
     let asked = env.now();
     let keys: Vec<&DkimKey> = known.iter().flat_map(|(line, _)| line.to_look_at(asked)).collect();
@@ -415,13 +425,19 @@ pub(super) fn moment(at: OffsetDateTime) -> String {
 }
 
 /// Says what a run did, what it waits for, and what the administrator does next.
-pub(super) fn report(advanced: &Advanced, wanted: &Wanted, store: &Writer, quiet: bool) -> Result<Report, Failure> {
+pub(super) fn report(
+    env: &dyn Env,
+    advanced: &Advanced,
+    wanted: &Wanted,
+    store: &Writer,
+    quiet: bool,
+) -> Result<Report, Failure> {
     let mut text = String::new();
     for (line, _) in advanced.steps.iter().chain(&advanced.waiting) {
         text.push_str(line);
         text.push('\n');
     }
-    let next = store.ledger().next_dkim_due()?;
+    let next = store.ledger().next_dkim_due(env.now())?;
     if advanced.steps.is_empty() && advanced.waiting.is_empty() {
         let then = next.map_or_else(String::new, |at| format!("; the next step is due at {}", moment(at)));
         text.push_str(&format!("nothing is due{then}\n"));

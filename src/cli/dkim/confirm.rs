@@ -23,7 +23,7 @@ pub(in crate::cli) struct Confirm {
     #[arg(long, conflicts_with = "keys")]
     in_force: bool,
     /// The one host that --in-force is about
-    #[arg(long, value_name = "NAME", requires = "in_force")]
+    #[arg(long, value_name = "NAME", requires = "in_force", conflicts_with = "keys")]
     host: Option<HostName>,
 }
 
@@ -55,6 +55,16 @@ pub(super) fn confirm(env: &dyn Env, site: Option<&Utf8Path>, args: &Confirm) ->
 
 fn in_force(env: &dyn Env, site: Option<&Utf8Path>, host: Option<&HostName>) -> Result<Report, Failure> {
     let (wanted, mut store) = session::write(env, site)?;
+    if store.ledger().derived_is_stale()? {
+        // What was installed so far cannot be what the ledger says.
+        session::refresh(&wanted, &store)?;
+        let help = "install out/ now, then run the same command again";
+        return Err(Failure::input(
+            "dkim-not-rendered",
+            "out/ was older than what is recorded, until this moment",
+            help,
+        ));
+    }
     let all: Vec<HostName> = wanted.site.hosts.iter().map(|host| host.name.clone()).collect();
     let hosts = match host {
         Some(name) => vec![the_host(&wanted.site, Some(name))?.name.clone()],
@@ -65,7 +75,7 @@ fn in_force(env: &dyn Env, site: Option<&Utf8Path>, host: Option<&HostName>) -> 
         unused.extend(record_in_force(env, &mut store, host, &all, "confirmed")?);
     }
     let taken = hosts.iter().map(|host| format!("{host} is taken to sign as it is rendered now"));
-    let left = unused.iter().map(|name| format!("{name} is used no more; it stays published for a while"));
+    let left = unused.iter().map(|name| format!("{name} is used no more; its record stays for a while"));
     let text = taken.chain(left).fold(String::new(), |text, line| text + &line + "\n");
     let json = json!({ "hosts": hosts, "unused": unused });
     Ok(Report::fine(text, json).done("the confirmation is recorded"))
@@ -79,7 +89,8 @@ pub(in crate::cli) fn record_in_force(
     hosts: &[HostName],
     how: &str,
 ) -> Result<Vec<String>, Failure> {
-    let now = env.now();
+    // What a host signed until a moment ago is not counted from earlier, whatever the clock says now.
+    let now = store.ledger().newest_event()?.map_or(env.now(), |newest| newest.max(env.now()));
     let change = store.ledger().dkim_change()?;
     store.transact(|ledger| {
         let unused = ledger.set_dkim_in_force(host, change, hosts, now)?;

@@ -29,10 +29,11 @@ pub(in crate::cli) struct List {
 /// `dkim list`
 pub(super) fn list(env: &dyn Env, site: Option<&Utf8Path>, args: &List) -> Result<Report, Failure> {
     let (wanted, store) = session::read(site)?;
-    if let Some(domain) = &args.domain {
+    let inventory = store.inventory()?;
+    // One that left the settings may have keys still.
+    if let Some(domain) = args.domain.as_ref().filter(|domain| inventory.dkim_keys_of(domain).is_empty()) {
         show::known(&wanted.site, domain)?;
     }
-    let inventory = store.inventory()?;
     let in_force = store.ledger().dkim_in_force()?;
     let hosts: Vec<&HostName> = wanted.site.hosts.iter().map(|host| &host.name).collect();
     let behind: Vec<&HostName> = hosts.into_iter().filter(|host| !in_force.contains(*host)).collect();

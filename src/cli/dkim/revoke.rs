@@ -59,7 +59,9 @@ pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> R
         text.push_str(&format!("{} signs in its place\n", key.selector));
     }
     text.push_str(&format!("publish the records of {domain} at once: {zone}\n"));
-    if successor.is_some() {
+    // A host may sign with it until it is installed anew, be it that its turn was over.
+    let install = line.key(&named.selector).is_some_and(|key| key.unused.is_none());
+    if install {
         text.push_str("then install: postseal apply\n");
     }
     if let Some(key) = successor.iter().find(|key| key.state == DkimState::Active && key.seen.is_none()) {
@@ -73,7 +75,7 @@ pub(super) fn revoke(env: &dyn Env, site: Option<&Utf8Path>, args: &Revoke) -> R
         "successor": successor.as_ref().map(|key| key.selector.as_str()),
         "successor_seen": successor.as_ref().is_some_and(|key| key.seen.is_some()),
         "publish": [domain],
-        "install": successor.is_some(),
+        "install": install,
     });
     Ok(Report::fine(text, json).warn(&wanted.warnings).done(recorded))
 }

@@ -41,11 +41,12 @@ pub(super) fn rotate(env: &dyn Env, site: Option<&Utf8Path>, args: &Rotate) -> R
         domains.into_iter().flat_map(lines_of).collect()
     };
     let mut advanced = Advanced::default();
+    advanced.finish(advance::unfinished(&store)?);
     let begun = advance::begin_rotation(env, &mut store, &lines, &mut advanced)?;
     // What was just made is published nowhere yet; a standby key is, and signs after a last look.
     advance::advance_lines(env, &wanted.site, &mut store, &begun.by_standby, &args.ways, &mut advanced)?;
     advance::refresh_if_stale(&wanted, &store).map_err(|failure| failure.after("the rotation is recorded"))?;
-    let mut report = advance::report(&advanced, &wanted, &store, false)?;
+    let mut report = advance::report(env, &advanced, &wanted, &store, false)?;
     let waits = |(domain, selector): &(DomainName, _)| format!("{domain}: {selector} is on its way already\n");
     report.text = begun.under_way.iter().map(waits).collect::<String>() + &report.text;
     Ok(report)

@@ -56,13 +56,15 @@ fn of_line(row: &Row<'_>) -> Result<(DomainName, DkimAlgorithm), LedgerError> {
 }
 
 pub(super) fn due(sql: &Connection, now: OffsetDateTime) -> Result<Vec<(DomainName, DkimAlgorithm)>, LedgerError> {
-    let query = "SELECT DISTINCT domain, algorithm FROM dkim_key WHERE look_at <= ?1 ORDER BY domain, algorithm DESC";
-    all(sql, query, [now.unix_timestamp()], of_line)
+    let query = "SELECT DISTINCT domain, algorithm FROM dkim_key WHERE look_at <= ?1 OR look_at > ?2
+                 ORDER BY domain, algorithm DESC";
+    let values = [now, now + rotation::LONGEST_WAIT].map(OffsetDateTime::unix_timestamp);
+    all(sql, query, values, of_line)
 }
 
-pub(super) fn next_due(sql: &Connection) -> Result<Option<OffsetDateTime>, LedgerError> {
-    let next: Option<i64> =
-        sql.query_row("SELECT min(look_at) FROM dkim_key WHERE look_at IS NOT NULL", [], |row| row.get(0))?;
+pub(super) fn next_due(sql: &Connection, now: OffsetDateTime) -> Result<Option<OffsetDateTime>, LedgerError> {
+    let query = "SELECT min(look_at) FROM dkim_key WHERE look_at > ?1";
+    let next: Option<i64> = sql.query_row(query, [now.unix_timestamp()], |row| row.get(0))?;
     next.map(super::moment).transpose()
 }
 

@@ -288,6 +288,11 @@ impl Ledger {
         read::handed_over(&self.sql)
     }
 
+    /// Returns when the newest event happened, as the clock was then.
+    pub fn newest_event(&self) -> Result<Option<OffsetDateTime>, LedgerError> {
+        read::newest_event(&self.sql)
+    }
+
     /// Returns when something happened last, if it ever did.
     pub fn last_event(&self, what: &str) -> Result<Option<OffsetDateTime>, LedgerError> {
         read::last_event(&self.sql, what)
@@ -308,9 +313,9 @@ impl Ledger {
         dkim::due(&self.sql, now)
     }
 
-    /// Returns when something may be due next; what waits for an administrator or an installation alone is not counted.
-    pub fn next_dkim_due(&self) -> Result<Option<OffsetDateTime>, LedgerError> {
-        dkim::next_due(&self.sql)
+    /// Returns when something may be due after now; what waits for an administrator or an installation alone is not counted.
+    pub fn next_dkim_due(&self, now: OffsetDateTime) -> Result<Option<OffsetDateTime>, LedgerError> {
+        dkim::next_due(&self.sql, now)
     }
 
     /// Returns the keys that sign since then or longer, where no other one waits for its turn.

@@ -426,6 +426,10 @@ pub(super) fn handed_over(sql: &Connection) -> Result<Vec<(MailAddress, DeviceNa
     all(sql, query, [], |row| Ok((parsed(&text(row, 0)?, "mail address")?, parsed(&text(row, 1)?, "device name")?)))
 }
 
+pub(super) fn newest_event(sql: &Connection) -> Result<Option<OffsetDateTime>, LedgerError> {
+    Ok(all(sql, "SELECT at FROM event ORDER BY id DESC LIMIT 1", [], |row| time(row, 0))?.pop())
+}
+
 pub(super) fn last_event(sql: &Connection, what: &str) -> Result<Option<OffsetDateTime>, LedgerError> {
     let at: Option<i64> = sql.query_row("SELECT max(at) FROM event WHERE what = ?1", [what], |row| row.get(0))?;
     at.map(moment).transpose()
