@@ -172,7 +172,11 @@ const CASES: &[Case] = &[
     ("dkim-not-rendered", 2, |site| {
         let place = postseal::store::SiteDir::new(camino::Utf8Path::from_path(site).unwrap());
         let mut writer = postseal::store::Writer::open(place, |_| ()).unwrap();
-        writer.transact(postseal::store::ledger::Transaction::set_derived_stale).unwrap();
+        let outcome = writer.transact(|ledger| {
+            ledger.set_derived_stale()?;
+            Ok::<_, postseal::store::ledger::LedgerError>(())
+        });
+        outcome.unwrap();
         drop(writer);
         postseal(site, ["dkim", "confirm", "--in-force"])
     }),

@@ -392,7 +392,11 @@ fn what_name_servers_say_changes_no_file_that_is_committed() {
 fn kill_before_rendering(site: &Path) {
     let place = postseal::store::SiteDir::new(camino::Utf8Path::from_path(site).unwrap());
     let mut writer = postseal::store::Writer::open(place, |_| ()).unwrap();
-    writer.transact(postseal::store::ledger::Transaction::set_derived_stale).unwrap();
+    let outcome = writer.transact(|ledger| {
+        ledger.set_derived_stale()?;
+        Ok::<_, postseal::store::ledger::LedgerError>(())
+    });
+    outcome.unwrap();
 }
 
 #[test]
