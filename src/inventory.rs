@@ -4,6 +4,7 @@
 use time::OffsetDateTime;
 
 use crate::names::{DeviceName, Digest, DomainName, HostName, MailAddress, Selector, Serial};
+use crate::stages::{Stage, Track};
 
 /// Everything the ledger knows that rendering needs, or, in CI, the public part of it from `postseal.lock`.
 ///
@@ -21,6 +22,8 @@ pub struct Inventory {
     /// DKIM keys that are not destroyed, sorted by domain, algorithm, selector; when read from the lock, their
     /// [`DkimKey::public_part`].
     pub dkim_keys: Vec<DkimKey>,
+    /// Where domains stand on the way to their policies, sorted by domain and track; who is not in it stands at the beginning.
+    pub rollouts: Vec<Rollout>,
     /// Accounts, sorted by address; empty when read from the lock.
     pub users: Vec<User>,
     /// Client certificates of every status, sorted by address, device, time of issue; empty when read from the lock.
@@ -44,6 +47,7 @@ impl Inventory {
             server_certificates: self.server_certificates.clone(),
             issuing_cas: self.live_issuing_cas().map(IssuingCa::public_part).collect(),
             dkim_keys: self.dkim_keys.iter().map(DkimKey::public_part).collect(),
+            rollouts: self.rollouts.clone(),
             ..Self::default()
         }
     }
@@ -53,6 +57,12 @@ impl Inventory {
         let from = self.dkim_keys.partition_point(|key| key.domain < *domain);
         let behind = self.dkim_keys.partition_point(|key| key.domain <= *domain);
         self.dkim_keys.get(from..behind).unwrap_or_default()
+    }
+
+    /// Returns where a domain stands on a track, if that is recorded.
+    pub fn rollout(&self, domain: &DomainName, track: Track) -> Option<&Rollout> {
+        let at = self.rollouts.binary_search_by(|one| (&one.domain, one.stage.track()).cmp(&(domain, track))).ok()?;
+        self.rollouts.get(at)
     }
 
     /// Returns the issuing CAs for all clients whose twins daemons trust.
@@ -229,6 +239,24 @@ impl DkimKey {
         );
         Self { state, ..made }
     }
+}
+
+/// Where a domain stands on the way to one of its policies. [`crate::policy::rollout`] moves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// The domain.
+    pub domain: DomainName,
+    /// The stage, and so the track.
+    pub stage: Stage,
+    /// Since when it stands there.
+    pub since: OffsetDateTime,
+    /// Of MTA-STS that is enforced or withdrawn: the longest `max_age` that a sender may remember, in seconds.
+    pub max_age: Option<u32>,
+    /// Of MTA-STS that is enforced: the hosts that MX records name, sorted; a change of the site's hosts reaches them only after
+    /// every sender has heard of it.
+    pub mx: Vec<HostName>,
+    /// Since when the policy also names the hosts that MX records are to name.
+    pub mx_since: Option<OffsetDateTime>,
 }
 
 /// An account.

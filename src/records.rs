@@ -1,18 +1,17 @@
 //! The DNS records of a site, each with its reason.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::dkim;
 use crate::dns::{Record, RecordData, Zone};
 use crate::inventory::{DkimState, Inventory};
 use crate::names::{DomainName, HostName, MailAddress};
+use crate::policy::rollout::{self, InForce};
 use crate::site::{Domain, Host, Site, SpfPolicy};
 
 /// How long others may keep a record: an hour, so that a mistake is mended within one.
 const TTL: u32 = 3600;
-
-/// Every host is as good as the others: mail spreads over them.
-const PREFERENCE: u16 = 10;
 
 /// Returns what each of the site's domains needs in DNS, sorted by domain; of a domain that left the settings, the keys that mail
 /// on its way was signed with.
@@ -30,10 +29,11 @@ pub fn zones(site: &Site, inventory: &Inventory) -> Vec<Zone> {
 }
 
 fn zone(site: &Site, inventory: &Inventory, domain: &Domain) -> Zone {
+    let policy = rollout::in_force(site, inventory, domain);
     let hosts = || site.hosts.iter().filter(|host| site.domain_of(&host.name).is_some_and(|d| d.name == domain.name));
-    let mut records: Vec<Record> = site.hosts.iter().map(|host| mx(&domain.name, &host.name)).collect();
-    records.push(spf(domain));
-    records.push(dmarc(domain));
+    let mut records: Vec<Record> = policy.mx.iter().map(|host| mx(&domain.name, host)).collect();
+    records.push(spf(domain, &policy));
+    records.push(dmarc(domain, &policy));
     records.extend(dkim_keys(inventory, &domain.name));
     records.extend(report_permissions(site, &domain.name));
     records.extend(hosts().flat_map(addresses));
@@ -43,17 +43,17 @@ fn zone(site: &Site, inventory: &Inventory, domain: &Domain) -> Zone {
     Zone { domain: domain.name.clone(), records, unaddressed }
 }
 
-fn record(name: &impl ToString, data: RecordData, reason: &'static str, rfc: &'static str) -> Record {
-    Record { name: name.to_string(), ttl: TTL, data, reason, rfc }
+fn record(name: &impl ToString, data: RecordData, reason: impl Into<Cow<'static, str>>, rfc: &'static str) -> Record {
+    Record { name: name.to_string(), ttl: TTL, data, reason: reason.into(), rfc }
 }
 
-fn mx(domain: &DomainName, host: &HostName) -> Record {
-    let data = RecordData::Mx { preference: PREFERENCE, exchange: host.clone() };
+fn mx(domain: &DomainName, host: &Host) -> Record {
+    let data = RecordData::Mx { preference: host.mx_preference, exchange: host.name.clone() };
     record(domain, data, "This host takes the domain's mail.", "RFC 5321 §5.1")
 }
 
-fn spf(domain: &Domain) -> Record {
-    let (text, reason) = match domain.spf {
+fn spf(domain: &Domain, policy: &InForce) -> Record {
+    let (text, reason) = match policy.spf {
         SpfPolicy::Fail => ("v=spf1 mx -all", "Mail comes from the MX hosts and from nowhere else."),
         SpfPolicy::SoftFail => (
             "v=spf1 mx ~all",
@@ -69,8 +69,8 @@ fn helo(host: &HostName) -> Record {
     record(host, data, reason, "RFC 7208 §2.3")
 }
 
-fn dmarc(domain: &Domain) -> Record {
-    let mut text = format!("v=DMARC1; p={}", domain.dmarc.policy.as_str());
+fn dmarc(domain: &Domain, policy: &InForce) -> Record {
+    let mut text = format!("v=DMARC1; p={}", policy.dmarc.as_str());
     if let Some(address) = &domain.dmarc.reports {
         text.push_str("; rua=");
         text.push_str(&mailto(address));

@@ -148,7 +148,7 @@ fn a_rotation_of_one_domain_is_no_reason_of_another_with_a_longer_name() {
         .sort_by(|a, b| (&a.domain, a.algorithm, &a.selector).cmp(&(&b.domain, b.algorithm, &b.selector)));
     site.domains.sort_by(|one, other| one.name.cmp(&other.name));
     let golden = files(&site, &inventory);
-    site.domains[1].spf = SpfPolicy::Fail;
+    site.domains[1].spf = Some(SpfPolicy::Fail);
     let found = explained(&golden, &site, &rotated(&inventory));
     assert_eq!(reasons(&found)[0], ("dns/example.com.au.zone".to_owned(), vec![NOT_THE_LEDGER]));
     assert_eq!(reasons(&found)[1], (ZONE.to_owned(), vec![ROTATION]));
@@ -257,7 +257,7 @@ fn a_new_site_ca_is_a_reason_of_the_chains_that_end_in_it() {
 fn what_the_ledger_has_no_part_in_is_said_to_come_from_elsewhere() {
     let (site, inventory) = &*CASE;
     let mut stricter = site.clone();
-    stricter.domains[0].spf = SpfPolicy::Fail;
+    stricter.domains[0].spf = Some(SpfPolicy::Fail);
     expect(&explained(&files(site, inventory), &stricter, inventory), &[(ZONE, &[NOT_THE_LEDGER])]);
     // Beside a rotation too: only the zone has both reasons.
     let found = explained(&files(site, inventory), &stricter, &rotated(inventory));

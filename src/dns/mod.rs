@@ -2,10 +2,11 @@
 
 pub mod zone;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::names::{DomainName, HostName};
+use crate::names::{Digest, DomainName, HostName};
 
 /// One record that a site needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub struct Record {
     /// Type and content.
     pub data: RecordData,
     /// Why the site needs it: one sentence.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// Where that is written: `RFC 6376 §3.6.1`.
     pub rfc: &'static str,
 }
@@ -29,6 +30,15 @@ pub enum RecordData {
     A(Ipv4Addr),
     /// An IPv6 address.
     Aaaa(Ipv6Addr),
+    /// Which CAs may issue (RFC 8659); the flags are 0.
+    Caa {
+        /// `issue`, `issuewild`, `issuemail` or `iodef`.
+        tag: &'static str,
+        /// The property's value.
+        value: String,
+    },
+    /// Another name of a host.
+    Cname(HostName),
     /// A host that takes mail.
     Mx {
         /// Lower is tried first.
@@ -36,6 +46,21 @@ pub enum RecordData {
         /// The host.
         exchange: HostName,
     },
+    /// No host takes mail (RFC 7505).
+    NullMx,
+    /// Where a service is (RFC 2782).
+    Srv {
+        /// Lower is tried first.
+        priority: u16,
+        /// How much of those of one priority goes there.
+        weight: u16,
+        /// The port; 0 if there is no such service.
+        port: u16,
+        /// The host; none if there is no such service (RFC 6186 §3.4).
+        target: Option<HostName>,
+    },
+    /// The key of a server: TLSA 3 1 1 (RFC 6698 §2.1, RFC 7672 §3.1).
+    Tlsa(Digest),
     /// A text, whole: only writers split it.
     Txt(String),
 }
@@ -46,7 +71,11 @@ impl RecordData {
         match self {
             Self::A(_) => "A",
             Self::Aaaa(_) => "AAAA",
-            Self::Mx { .. } => "MX",
+            Self::Caa { .. } => "CAA",
+            Self::Cname(_) => "CNAME",
+            Self::Mx { .. } | Self::NullMx => "MX",
+            Self::Srv { .. } => "SRV",
+            Self::Tlsa(_) => "TLSA",
             Self::Txt(_) => "TXT",
         }
     }
@@ -58,7 +87,13 @@ impl fmt::Display for RecordData {
         match self {
             Self::A(address) => write!(f, "{address}"),
             Self::Aaaa(address) => write!(f, "{address}"),
+            Self::Caa { tag, value } => write!(f, "0 {tag} \"{value}\""),
+            Self::Cname(host) => write!(f, "{host}."),
             Self::Mx { preference, exchange } => write!(f, "{preference} {exchange}."),
+            Self::NullMx => f.write_str("0 ."),
+            Self::Srv { priority, weight, port, target: Some(host) } => write!(f, "{priority} {weight} {port} {host}."),
+            Self::Srv { priority, weight, port, target: None } => write!(f, "{priority} {weight} {port} ."),
+            Self::Tlsa(digest) => write!(f, "3 1 1 {digest}"),
             Self::Txt(text) => f.write_str(text),
         }
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::domain::{Named, Said};
 use super::value::{Reader, Setting, Table};
-use super::{Accounts, Delivery, Dkim, Dmarc, DmarcPolicy, Domain, Host, Signing, SpfPolicy, TableKind, Trust};
+use super::{Accounts, CertificateSource, Delivery, Dkim, Domain, Host, Services, Signing, TableKind, Trust};
 use crate::diag::{Diagnostic, Place, Source};
 use crate::inventory::DkimAlgorithm;
 use crate::keys::KeyKind;
@@ -28,6 +29,7 @@ pub(super) struct Draft {
     pub(super) ca_key: KeyKind,
     pub(super) dkim: Dkim,
     pub(super) notify: NotifyDraft,
+    pub(super) services: Services,
 }
 
 /// What the settings say of the mail to users.
@@ -46,14 +48,21 @@ pub(super) struct HostDraft {
     pub(super) addresses: Vec<Place>,
 }
 
-/// A domain and where its name, its algorithms and the address for reports stand.
+/// A domain and where it says what rules between values need; of what it does not say there is no place.
 #[derive(Debug)]
 pub(super) struct DomainDraft {
     pub(super) domain: Domain,
     pub(super) name: Place,
-    /// None if the algorithms are the default ones.
+    pub(super) silent_names: Vec<(DomainName, Place)>,
     pub(super) dkim: Option<Place>,
     pub(super) reports: Option<Place>,
+    pub(super) failure_reports: Option<Place>,
+    pub(super) spf: Option<Place>,
+    pub(super) policy: Option<Place>,
+    pub(super) spf_aim: Option<Place>,
+    pub(super) dmarc_aim: Option<Place>,
+    pub(super) mta_sts: Option<Place>,
+    pub(super) bimi: Option<Place>,
 }
 
 /// An alias and where its parts stand.
@@ -91,21 +100,32 @@ pub(super) fn read(sources: &[Arc<Source>]) -> Result<Draft, Vec<Diagnostic>> {
         ca_key: KeyKind::P256,
         dkim: Dkim::default(),
         notify: NotifyDraft::default(),
+        services: Services { imaps: true, managesieve: false, pop3s: false },
     };
+    let (mut domains, mut defaults) = (Vec::new(), Said::default());
     for (index, (source, table)) in sources.iter().zip(&tables).enumerate() {
         let is_domain_file = index > 0;
         let mut reader = Reader { source: Arc::clone(source), is_domain_file, findings: &mut findings };
         if is_domain_file {
-            draft.domains.extend(reader.domain_file(table));
+            domains.extend(reader.domain_file(table));
         } else {
-            reader.main_file(table, &mut draft);
+            reader.main_file(table, &mut draft, &mut domains, &mut defaults);
         }
     }
+    let has_web = draft.hosts.iter().any(|host| host.host.web.is_some())
+        && draft.hosts.iter().all(|host| host.host.mx_certificate != CertificateSource::Issued);
+    draft.domains = domains.into_iter().flat_map(|domain| domain.drafts(&defaults, has_web)).collect();
     if findings.is_empty() { Ok(draft) } else { Err(findings) }
 }
 
 impl Reader<'_> {
-    fn main_file<'t>(&mut self, root: &'t Spanned<DeTable<'t>>, draft: &mut Draft) {
+    fn main_file<'t>(
+        &mut self,
+        root: &'t Spanned<DeTable<'t>>,
+        draft: &mut Draft,
+        domains: &mut Vec<Named>,
+        defaults: &mut Said,
+    ) {
         let table = self.open("", root.span(), root.get_ref());
         if let Some(accounts) = table.get("accounts").and_then(|setting| self.accounts(&setting)) {
             draft.accounts = accounts;
@@ -130,7 +150,14 @@ impl Reader<'_> {
             draft.hosts = self.tables(&setting, "host").iter().filter_map(|table| self.host(table)).collect();
         }
         if let Some(setting) = table.get("domain") {
-            draft.domains = self.tables(&setting, "domain").iter().filter_map(|table| self.domain(table)).collect();
+            domains.extend(self.tables(&setting, "domain").iter().filter_map(|table| self.domain(table)));
+        }
+        if let Some(table) = table.get("defaults").and_then(|setting| self.table(&setting, "defaults")) {
+            *defaults = self.said(&table);
+        }
+        draft.services.imaps = matches!(draft.delivery, Delivery::Lmtp { .. });
+        if let Some(services) = table.get("services").and_then(|setting| self.table(&setting, "services")) {
+            draft.services = self.services(&services, draft.services);
         }
         if let Some(setting) = table.get("aliases") {
             let entries = self.entries(&setting);
@@ -138,7 +165,7 @@ impl Reader<'_> {
         }
     }
 
-    fn domain_file<'t>(&mut self, root: &'t Spanned<DeTable<'t>>) -> Option<DomainDraft> {
+    fn domain_file<'t>(&mut self, root: &'t Spanned<DeTable<'t>>) -> Option<Named> {
         let table = self.open("domain", 0..0, root.get_ref());
         let path = self.source.path.clone();
         let name: Result<DomainName, NameError> = path.file_stem().unwrap_or_default().parse();
@@ -190,6 +217,15 @@ impl Reader<'_> {
         }
     }
 
+    fn services(&mut self, table: &Table<'_>, default: Services) -> Services {
+        let mut offered = |key, default| table.get(key).and_then(|setting| self.truth(&setting)).unwrap_or(default);
+        Services {
+            imaps: offered("imaps", default.imaps),
+            managesieve: offered("managesieve", default.managesieve),
+            pop3s: offered("pop3s", default.pop3s),
+        }
+    }
+
     fn notify(&mut self, table: &Table<'_>) -> NotifyDraft {
         let before = table
             .get("before")
@@ -220,61 +256,6 @@ impl Reader<'_> {
         self.checked(checked, setting.span.clone())
     }
 
-    fn domain(&mut self, table: &Table<'_>) -> Option<DomainDraft> {
-        let name = self.required(table, "name", "\"example.com\"");
-        let span = name.as_ref().map_or(0..0, |setting| setting.span.clone());
-        let name = name.and_then(|setting| self.parse(&setting));
-        self.rest_of_domain(table, name, span)
-    }
-
-    fn rest_of_domain(
-        &mut self,
-        table: &Table<'_>,
-        name: Option<DomainName>,
-        span: std::ops::Range<usize>,
-    ) -> Option<DomainDraft> {
-        let name = name.and_then(|name| self.short_enough(name, span.clone()));
-        let dkim = self.dkim(table);
-        let spf = self.choice_or(table, "spf", &SPF_POLICIES, SpfPolicy::SoftFail);
-        let mut dmarc = Dmarc { policy: DmarcPolicy::None, reports: None };
-        let mut reports = None;
-        if let Some(table) = table.get("dmarc").and_then(|setting| self.table(&setting, "domain.dmarc")) {
-            dmarc.policy = self.choice_or(&table, "policy", &DMARC_POLICIES, DmarcPolicy::None);
-            if let Some(setting) = table.get("reports") {
-                dmarc.reports = self.parse(&setting);
-                reports = Some(self.place(setting.span));
-            }
-        }
-        let written = table.get("dkim").map(|setting| self.place(setting.span));
-        let domain = Domain { name: name?, dkim, spf, dmarc };
-        Some(DomainDraft { domain, name: self.place(span), dkim: written, reports })
-    }
-
-    /// Refuses a domain whose name leaves no room for what is put before or behind it.
-    fn short_enough(&mut self, name: DomainName, span: std::ops::Range<usize>) -> Option<DomainName> {
-        if name.as_str().len() <= DOMAIN_LIMIT {
-            return Some(name);
-        }
-        let problem = format!("`{}` is too long for the names of its DNS records and files", shown(name.as_str()));
-        let mend = format!("a domain of a mail site has at most {DOMAIN_LIMIT} characters");
-        self.checked(Err(NameError { problem, mend }), span)
-    }
-
-    fn dkim(&mut self, table: &Table<'_>) -> Vec<DkimAlgorithm> {
-        let Some(setting) = table.get("dkim") else { return vec![DkimAlgorithm::Rsa, DkimAlgorithm::Ed25519] };
-        let read = |reader: &mut Self, element: &Setting<'_>| reader.choice(element, &DKIM_ALGORITHMS).map(Shown);
-        let values = self.distinct(&setting, read).unwrap_or_default();
-        let mut algorithms: Vec<_> = values.into_iter().map(|(Shown(algorithm), _)| algorithm).collect();
-        algorithms.sort();
-        self.not_empty(&setting, "write [\"rsa\", \"ed25519\"], or leave `dkim` out, which means the same");
-        if algorithms == [DkimAlgorithm::Ed25519] {
-            let message = "signing with Ed25519 alone leaves mail unsigned for many receivers";
-            let help = "write dkim = [\"rsa\", \"ed25519\"]: receivers that know both may use either";
-            self.error("dkim-ed25519-alone", message, (setting.span, "only `ed25519`"), help);
-        }
-        algorithms
-    }
-
     fn alias(&mut self, key: std::ops::Range<usize>, value: &Setting<'_>) -> Option<AliasDraft> {
         if value.is_table() {
             let help = "write the address in quotes: \"alice@example.com\" = \"bob@example.com\"";
@@ -293,9 +274,6 @@ impl Reader<'_> {
     }
 }
 
-/// Of 253 characters that a name in DNS has, `202611r._domainkey.` takes 19; of 255 that a file's name has, `.202611r.key` 12.
-const DOMAIN_LIMIT: usize = 220;
-
 /// The longest that a client certificate lasts.
 const NOTICE_DAYS: RangeInclusive<u16> = 1..=825;
 
@@ -307,7 +285,7 @@ const SOCKET_LIMIT: usize = 103;
 
 /// An algorithm with its name for messages.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Shown(DkimAlgorithm);
+pub(super) struct Shown(pub(super) DkimAlgorithm);
 
 impl std::fmt::Display for Shown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -315,17 +293,10 @@ impl std::fmt::Display for Shown {
     }
 }
 
-const DKIM_ALGORITHMS: [(&str, DkimAlgorithm); 2] = [("rsa", DkimAlgorithm::Rsa), ("ed25519", DkimAlgorithm::Ed25519)];
-
-const DMARC_POLICIES: [(&str, DmarcPolicy); 3] =
-    [("none", DmarcPolicy::None), ("quarantine", DmarcPolicy::Quarantine), ("reject", DmarcPolicy::Reject)];
-
 const KEY_KINDS: [(&str, KeyKind); 3] =
     [("p256", KeyKind::P256), ("rsa2048", KeyKind::Rsa2048), ("rsa3072", KeyKind::Rsa3072)];
 
 const SIGNINGS: [(&str, Signing); 2] = [("domains", Signing::Domains), ("selector_map", Signing::SelectorMap)];
-
-const SPF_POLICIES: [(&str, SpfPolicy); 2] = [("softfail", SpfPolicy::SoftFail), ("fail", SpfPolicy::Fail)];
 
 const TRUSTS: [(&str, Trust); 2] = [("pinned", Trust::Pinned), ("ca", Trust::Ca)];
 

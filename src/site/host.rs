@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::file::HostDraft;
 use super::value::{Reader, Setting, Table};
-use super::{CertificateSource, Host, SmtpdConf};
+use super::{CertificateSource, Host, SmtpdConf, Web, WebServer};
 use crate::diag::{Diagnostic, Place};
-use crate::names::{AbsolutePath, NameError, shown};
+use crate::names::{AbsolutePath, Digest, NameError, shown};
 use crate::platform::{FILTER_RSPAMD_MINIMUM, OPENSMTPD_MINIMUM, Platform, Version};
 
 impl Reader<'_> {
@@ -23,6 +23,10 @@ impl Reader<'_> {
         let submission_certificate = self.certificate(table, "submission_certificate", "host.submission_certificate");
         let opensmtpd = self.version(table, "opensmtpd", &OPENSMTPD);
         let filter_rspamd = self.version(table, "filter_rspamd", &FILTER_RSPAMD);
+        let mx_preference =
+            table.get("mx_preference").and_then(|setting| self.number(&setting, 0..=65535, "preference"));
+        let mx_spki = self.key_digests(table);
+        let web = self.web(table);
         let platform = platform?;
         let host = Host {
             name: name?,
@@ -34,8 +38,37 @@ impl Reader<'_> {
             submission_certificate,
             opensmtpd: opensmtpd.unwrap_or(platform.layout().opensmtpd),
             filter_rspamd: filter_rspamd.unwrap_or(platform.layout().filter_rspamd),
+            mx_preference: mx_preference.unwrap_or(PREFERENCE),
+            mx_spki,
+            web,
         };
         Some(HostDraft { host, name: place?, addresses: places })
+    }
+
+    fn key_digests(&mut self, table: &Table<'_>) -> Vec<Digest> {
+        let Some(setting) = table.get("mx_spki") else { return Vec::new() };
+        let read = |reader: &mut Self, element: &Setting<'_>| {
+            let text = reader.text(element)?;
+            let refuse = |_| NameError {
+                problem: format!("`{}` is no SHA-256 of a key", shown(text)),
+                mend: "write the 64 hexadecimal digits that `postseal tlsa FILE` prints".to_owned(),
+            };
+            reader.checked(text.parse().map_err(refuse), element.span.clone())
+        };
+        self.distinct(&setting, read).unwrap_or_default().into_iter().map(|(digest, _)| digest).collect()
+    }
+
+    fn web(&mut self, table: &Table<'_>) -> Option<Web> {
+        let setting = table.get("web")?;
+        let (word, body) = self.variant(&setting, "host.web")?;
+        let (server, name) = match word {
+            "caddy" => (WebServer::Caddy, "host.web.caddy"),
+            "httpd" => (WebServer::Httpd, "host.web.httpd"),
+            _ => (WebServer::Nginx, "host.web.nginx"),
+        };
+        let table = body.and_then(|body| self.table(&body, name));
+        let certificates = table.and_then(|table| table.get("certificates")).and_then(|setting| self.parse(&setting));
+        Some(Web { server, certificates })
     }
 
     fn platform(&mut self, setting: &Setting<'_>) -> Option<Platform> {
@@ -170,6 +203,9 @@ fn why_not_public(address: IpAddr) -> Option<&'static str> {
         },
     }
 }
+
+/// Every host is as good as the others: mail spreads over them.
+const PREFERENCE: u16 = 10;
 
 /// The oldest release of a daemon that can be named.
 struct VersionRule {

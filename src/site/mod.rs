@@ -1,22 +1,26 @@
 //! What is wanted: the site, valid by construction, and the only way from settings files to one.
 
 mod codes;
+mod domain;
 mod file;
 mod host;
 mod rules;
 mod syntax;
+mod terms;
 mod template;
 mod value;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Severity, Source};
 use crate::inventory::{DkimAlgorithm, DkimKey};
 use crate::keys::KeyKind;
-use crate::names::{AbsolutePath, DomainName, HostName, MailAddress};
+use crate::names::{AbsolutePath, Digest, DomainName, HostName, MailAddress};
 use crate::platform::{Platform, Version};
 
+pub use crate::stages::{DmarcPolicy, SpfPolicy, StsStage};
 pub use codes::{CODES, SETTINGS};
 pub use template::{InitAnswers, quote, starting_settings};
 
@@ -70,6 +74,10 @@ pub struct Site {
     pub ca: Ca,
     /// The mail to users before their certificates end; none without.
     pub notify: Option<Notify>,
+    /// What mail programs are offered beside submission.
+    pub services: Services,
+    /// The text of each file that the settings name, by its path below the site's directory; [`load`] leaves it empty.
+    pub files: BTreeMap<String, String>,
 }
 
 /// One machine of the site.
@@ -93,6 +101,43 @@ pub struct Host {
     pub opensmtpd: Version,
     /// filter-rspamd's version there, 0.1.8 at least.
     pub filter_rspamd: Version,
+    /// The preference of its MX records: lower is tried first (RFC 5321 §5.1).
+    pub mx_preference: u16,
+    /// SHA-256 of the keys (`SubjectPublicKeyInfo`) that port 25 has or will have, where the certificate comes from files.
+    pub mx_spki: Vec<Digest>,
+    /// The web server there that serves policies, logos and settings for mail programs; none if this host has none.
+    pub web: Option<Web>,
+}
+
+/// A web server that postseal configures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Web {
+    /// Which one.
+    pub server: WebServer,
+    /// Where its certificates lie; none is where the platform's ACME client puts them.
+    pub certificates: Option<AbsolutePath>,
+}
+
+/// The web servers that postseal knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebServer {
+    /// Caddy, which gets its certificates by itself.
+    Caddy,
+    /// OpenBSD's httpd.
+    Httpd,
+    /// nginx.
+    Nginx,
+}
+
+/// What else the hosts offer to mail programs, beside submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Services {
+    /// IMAP over TLS, port 993.
+    pub imaps: bool,
+    /// ManageSieve, port 4190.
+    pub managesieve: bool,
+    /// POP3 over TLS, port 995.
+    pub pop3s: bool,
 }
 
 impl Host {
@@ -125,56 +170,151 @@ pub enum CertificateSource {
     Issued,
 }
 
-/// A domain that the site sends and receives mail for.
+/// A domain of the site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
     /// Its name.
     pub name: DomainName,
-    /// The DKIM algorithms it signs with, sorted, one at least.
+    /// The domain whose further name this is: its mailboxes and its settings are that one's.
+    pub alias_of: Option<DomainName>,
+    /// Whether it sends and receives mail; one that does not says so in DNS.
+    pub mail: bool,
+    /// Names below it that have addresses and neither send nor receive mail, sorted.
+    pub silent_names: Vec<DomainName>,
+    /// The DKIM algorithms it signs with, sorted, one at least; none without mail.
     pub dkim: Vec<DkimAlgorithm>,
-    /// What SPF says of other senders.
-    pub spf: SpfPolicy,
+    /// What SPF says of other senders, if that is not left to the rollout.
+    pub spf: Option<SpfPolicy>,
+    /// Who else sends its mail, as terms of SPF, in the order of the settings.
+    pub spf_also: Vec<SpfTerm>,
     /// What DMARC asks of receivers.
     pub dmarc: Dmarc,
+    /// What its policies are to become.
+    pub rollout: Aim,
+    /// Where reports of TLS go; none if none are asked for.
+    pub tls_reports: Option<TlsReports>,
+    /// Its logo.
+    pub bimi: Bimi,
+    /// Which CAs may issue for it; empty lists say nothing.
+    pub caa: Caa,
+    /// Whether its zone is signed, so that TLSA records are of use.
+    pub dnssec: bool,
 }
 
-/// The qualifier of SPF's last term (RFC 7208 §4.6.2).
+/// What a domain's policies are to become, step by step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpfPolicy {
-    /// `-all`.
-    Fail,
-    /// `~all`: DMARC still sees the DKIM signature of forwarded mail.
-    SoftFail,
+pub struct Aim {
+    /// DMARC's policy.
+    pub dmarc: DmarcPolicy,
+    /// MTA-STS: off, testing or [`StsStage::EnforceLong`].
+    pub mta_sts: StsStage,
+    /// How long senders remember an enforced policy in the end, in seconds (RFC 8461 §3.2).
+    pub max_age: u32,
+    /// What SPF says of other senders.
+    pub spf: SpfPolicy,
 }
 
-/// A DMARC policy (RFC 9989 §4.7).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// DMARC without its policy's path (RFC 9989 §4.7).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dmarc {
-    /// What receivers are asked to do with mail that fails.
-    pub policy: DmarcPolicy,
-    /// Where aggregate reports go.
+    /// What receivers are asked to do with mail that fails (`p`), if that is not left to the rollout.
+    pub policy: Option<DmarcPolicy>,
+    /// The same of sub-domains (`sp`), if it differs.
+    pub sp: Option<DmarcPolicy>,
+    /// The same of sub-domains that do not exist (`np`), if the settings say so.
+    pub np: Option<DmarcPolicy>,
+    /// Whether the signing domain must be the author's very domain (`adkim=s`).
+    pub adkim: Alignment,
+    /// Whether the envelope's domain must be (`aspf=s`).
+    pub aspf: Alignment,
+    /// Whether the policy is only a test (`t=y`): one level milder than it says.
+    pub testing: bool,
+    /// Whether the domain is an organization's top (`psd=n`), or a suffix that others register below (`psd=y`).
+    pub psd: Option<bool>,
+    /// Where aggregate reports go (`rua`).
     pub reports: Option<MailAddress>,
+    /// Where reports of single failures go (`ruf`).
+    pub failure_reports: Option<MailAddress>,
 }
 
-/// The `p` tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DmarcPolicy {
-    /// Only report.
-    None,
-    /// Treat as suspicious.
-    Quarantine,
-    /// Refuse.
-    Reject,
+/// How near a name must be to the author's domain (RFC 9989 §4.10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Alignment {
+    /// Of the same organization.
+    #[default]
+    Relaxed,
+    /// The same.
+    Strict,
 }
 
-impl DmarcPolicy {
-    /// Returns the tag's value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Quarantine => "quarantine",
-            Self::Reject => "reject",
-        }
+/// A term that allows another sender (RFC 7208 §5).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SpfTerm {
+    /// The hosts of a name's addresses.
+    A(DomainName),
+    /// Whom another domain's record allows.
+    Include(DomainName),
+    /// A network: the address and the length of its prefix.
+    Ip(IpAddr, u8),
+    /// The MX hosts of another domain.
+    Mx(DomainName),
+}
+
+/// Where reports of TLS go (RFC 8460 §3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsReports {
+    /// To a mailbox.
+    Mail(MailAddress),
+    /// To a web server that takes them: a URI that begins with `https://`.
+    Https(String),
+}
+
+/// A domain's logo (draft-brand-indicators-for-message-identification).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Bimi {
+    /// Nothing is published.
+    #[default]
+    Unset,
+    /// The domain declines to have one.
+    Declined,
+    /// This one.
+    Logo {
+        /// The file, below `bimi/` in the site's directory.
+        file: String,
+        /// The file of its certificate (VMC or CMC), there too.
+        certificate: Option<String>,
+        /// Where both lie, as a URI that begins with `https://` and ends in `/`; none is the site's own web server.
+        base: Option<String>,
+    },
+}
+
+/// Which CAs may issue certificates for a domain (RFC 8659, RFC 9495), each list in the order of the settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caa {
+    /// `issue`: for names; each is `CA; parameter=value`, or `;` for nobody.
+    pub issue: Vec<CaaIssuer>,
+    /// `issuewild`: for wildcards.
+    pub issuewild: Vec<CaaIssuer>,
+    /// `issuemail`: for S/MIME.
+    pub issuemail: Vec<CaaIssuer>,
+    /// `iodef`: whom a CA tells of a request that it refused, as a URI.
+    pub iodef: Option<String>,
+}
+
+/// The value of an `issue` property (RFC 8659 §4.2), as it is written into the record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CaaIssuer(String);
+
+impl CaaIssuer {
+    /// Returns the property's value.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for CaaIssuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -310,10 +450,25 @@ impl Site {
         self.domains.binary_search_by(|domain| domain.name.cmp(name)).is_ok()
     }
 
+    /// Returns one of the site's domains.
+    pub fn domain(&self, name: &DomainName) -> Option<&Domain> {
+        let at = self.domains.binary_search_by(|domain| domain.name.cmp(name)).ok()?;
+        self.domains.get(at)
+    }
+
+    /// Returns the host that serves policies, logos and settings for mail programs.
+    pub fn web_host(&self) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.web.is_some())
+    }
+
+    /// Tells whether other servers can check the certificate of port 25 on every host: none is of the site's own CA.
+    pub fn has_public_mx_certificates(&self) -> bool {
+        self.hosts.iter().all(|host| host.mx_certificate != CertificateSource::Issued)
+    }
+
     /// Tells whether the key's domain is one of the site's, and wants its algorithm.
     pub fn signs(&self, key: &DkimKey) -> bool {
-        let found = self.domains.binary_search_by(|domain| domain.name.cmp(&key.domain)).ok();
-        found.and_then(|at| self.domains.get(at)).is_some_and(|domain| domain.dkim.contains(&key.algorithm))
+        self.domain(&key.domain).is_some_and(|domain| domain.dkim.contains(&key.algorithm))
     }
 
     /// Returns the domain that the host's name lies within, the longest if there are several.

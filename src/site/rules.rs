@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use super::file::{AliasDraft, DomainDraft, Draft, NotifyDraft};
-use super::{Alias, Ca, MOST, Notify, Signing, Site};
+use super::{Alias, Ca, Domain, MOST, Notify, Signing, Site};
 use crate::diag::{Diagnostic, Place, Severity, did_you_mean};
 use crate::inventory::DkimAlgorithm;
 use crate::names::{DomainName, MailAddress, shown};
@@ -12,7 +12,7 @@ use crate::names::{DomainName, MailAddress, shown};
 /// Returns the site, and what is wrong with it.
 pub(super) fn check(mut draft: Draft) -> (Site, Vec<Diagnostic>) {
     if draft.dkim.signing == Signing::SelectorMap {
-        let unsaid = draft.domains.iter_mut().filter(|domain| domain.dkim.is_none());
+        let unsaid = draft.domains.iter_mut().filter(|domain| domain.dkim.is_none() && domain.domain.mail);
         unsaid.for_each(|domain| domain.domain.dkim = vec![DkimAlgorithm::Rsa]);
     }
     let names: BTreeSet<DomainName> = draft.domains.iter().map(|domain| domain.domain.name.clone()).collect();
@@ -205,7 +205,11 @@ fn foreign_reports(draft: &DomainDraft, names: &BTreeSet<DomainName>) -> Option<
 /// RFC 5321 §4.5.1: each domain that takes mail has a postmaster.
 fn without_postmaster(draft: &Draft) -> Vec<Diagnostic> {
     let aliases: BTreeSet<&str> = draft.aliases.iter().map(|alias| alias.address.as_str()).collect();
-    let missing = |domain: &&DomainDraft| !aliases.contains(format!("postmaster@{}", domain.domain.name).as_str());
+    // The further names of a domain have its mailboxes.
+    let has_own = |domain: &&DomainDraft| domain.domain.mail && domain.domain.alias_of.is_none();
+    let missing = |domain: &&DomainDraft| {
+        has_own(domain) && !aliases.contains(format!("postmaster@{}", domain.domain.name).as_str())
+    };
     let domains = draft.domains.iter().filter(missing).take(MOST);
     domains
         .map(|domain| {
@@ -229,7 +233,7 @@ fn site(draft: Draft) -> Site {
     let notify = notify(draft.notify, draft.domains.first());
     let mut hosts: Vec<_> = draft.hosts.into_iter().map(|host| host.host).collect();
     hosts.sort_by(|one, other| one.name.cmp(&other.name));
-    let mut domains: Vec<_> = draft.domains.into_iter().map(|domain| domain.domain).collect();
+    let mut domains: Vec<_> = draft.domains.into_iter().map(domain).collect();
     domains.sort_by(|one, other| one.name.cmp(&other.name));
     let mut aliases: Vec<_> = draft.aliases.into_iter().map(alias).collect();
     aliases.sort();
@@ -243,7 +247,15 @@ fn site(draft: Draft) -> Site {
         trust: draft.trust,
         ca: Ca { name: draft.ca_name.unwrap_or(default_name), key: draft.ca_key },
         notify,
+        services: draft.services,
+        files: BTreeMap::new(),
     }
+}
+
+fn domain(draft: DomainDraft) -> Domain {
+    let mut silent_names: Vec<DomainName> = draft.silent_names.into_iter().map(|(name, _)| name).collect();
+    silent_names.sort();
+    Domain { silent_names, ..draft.domain }
 }
 
 /// The mail is off unless it is said how many days before it goes out.

@@ -6,6 +6,7 @@
 mod audit;
 mod dkim;
 mod read;
+mod rollout;
 mod transaction;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -115,8 +116,13 @@ pub struct Ledger {
 const APPLICATION: i64 = 0x7073_654c;
 
 /// Leads from an empty file to the newest schema; the version of a ledger is the number of steps that it took.
-const STEPS: [&str; 4] =
-    [include_str!("schema.sql"), include_str!("installed.sql"), include_str!("life.sql"), include_str!("rotation.sql")];
+const STEPS: [&str; 5] = [
+    include_str!("schema.sql"),
+    include_str!("installed.sql"),
+    include_str!("life.sql"),
+    include_str!("rotation.sql"),
+    include_str!("policies.sql"),
+];
 
 impl Ledger {
     /// Opens the ledger in a file that exists; an empty file becomes an empty ledger.

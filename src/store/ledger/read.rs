@@ -130,6 +130,7 @@ pub(super) fn inventory(sql: &Connection) -> Result<Inventory, LedgerError> {
         next_keys: next_keys(sql)?,
         issuing_cas: issuing_cas_of_inventory(sql)?,
         dkim_keys: super::dkim::keys(sql)?,
+        rollouts: super::rollout::rollouts(sql)?,
         users: users(sql)?,
         client_certificates: client_certificates(sql)?,
         credentials: Some(Digest::of(credentials(sql)?.expose())),

@@ -1,0 +1,6 @@
+//! What a domain asks of others, beyond single records: how far each policy is, and the files that web servers serve.
+
+pub mod evidence;
+pub mod mta_sts;
+pub mod rollout;
+pub mod web;
