@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "a test runs daemons and writes their files")]
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -14,8 +15,8 @@ use postseal::names::{Digest, Serial};
 use postseal::platform::{Platform, Version};
 use postseal::render::{builtin_templates, quote, render};
 use postseal::site::{
-    Accounts, Alias, Ca, CertificateSource, Delivery, Dkim, Dmarc, DmarcPolicy, Domain, Host, Signing, Site, SmtpdConf,
-    SpfPolicy, Trust,
+    Accounts, Alias, Ca, CertificateSource, Delivery, Dkim, Dmarc, DmarcPolicy, Domain, Host, Services, Signing, Site,
+    SmtpdConf, SpfPolicy, Trust,
 };
 use postseal::tree::{Class, Content, Entry, Tree};
 use time::macros::datetime;
@@ -36,12 +37,19 @@ fn host(name: &str, platform: Platform, smtpd_conf: SmtpdConf) -> Host {
         submission_certificate: CertificateSource::Issued,
         opensmtpd: Version::new(7, 4, 0),
         filter_rspamd: Version::new(0, 1, 8),
+        mx_preference: 10,
+        mx_spki: Vec::new(),
+        web: None,
     }
 }
 
 fn domain(name: &str, spf: SpfPolicy) -> Domain {
-    let dmarc = Dmarc { policy: DmarcPolicy::Reject, reports: Some("dmarc@example.com".parse().unwrap()) };
-    Domain { name: name.parse().unwrap(), dkim: vec![DkimAlgorithm::Rsa, DkimAlgorithm::Ed25519], spf, dmarc }
+    let dmarc = Dmarc {
+        policy: Some(DmarcPolicy::Reject),
+        reports: Some("dmarc@example.com".parse().unwrap()),
+        ..Dmarc::default()
+    };
+    Domain { spf: Some(spf), dmarc, ..Domain::new(name.parse().unwrap()) }
 }
 
 fn site() -> Site {
@@ -61,6 +69,8 @@ fn site() -> Site {
         trust: Trust::Pinned,
         ca: Ca { name: "Example".to_owned(), key: KeyKind::P256 },
         notify: None,
+        services: Services::default(),
+        files: BTreeMap::new(),
     }
 }
 

@@ -120,13 +120,12 @@ impl Named {
 
 fn draft(name: DomainName, alias_of: Option<DomainName>, place: Place, said: &Said, has_web: bool) -> DomainDraft {
     let mail = said.mail.unwrap_or(true);
-    let algorithms = || vec![DkimAlgorithm::Rsa, DkimAlgorithm::Ed25519];
-    let dkim = said.dkim.as_ref().map_or_else(algorithms, |(algorithms, _)| algorithms.clone());
+    let unsaid = Domain::new(name);
+    let dkim = said.dkim.as_ref().map_or_else(|| unsaid.dkim.clone(), |(algorithms, _)| algorithms.clone());
     let aim = &said.rollout;
     // Without a web server nobody serves the policy.
     let mta_sts = if has_web { StsStage::EnforceLong } else { StsStage::Off };
     let domain = Domain {
-        name,
         alias_of,
         mail,
         silent_names: Vec::new(),
@@ -145,10 +144,10 @@ fn draft(name: DomainName, alias_of: Option<DomainName>, place: Place, said: &Sa
             failure_reports: said.dmarc.failure_reports.as_ref().map(|(address, _)| address.clone()),
         },
         rollout: Aim {
-            dmarc: aim.dmarc.as_ref().map_or(DmarcPolicy::Quarantine, |(policy, _)| *policy),
+            dmarc: aim.dmarc.as_ref().map_or(unsaid.rollout.dmarc, |(policy, _)| *policy),
             mta_sts: aim.mta_sts.as_ref().map_or(mta_sts, |(stage, _)| *stage),
-            max_age: aim.max_age.unwrap_or(LONGEST_AGE),
-            spf: aim.spf.as_ref().map_or(SpfPolicy::SoftFail, |(policy, _)| *policy),
+            max_age: aim.max_age.unwrap_or(unsaid.rollout.max_age),
+            spf: aim.spf.as_ref().map_or(unsaid.rollout.spf, |(policy, _)| *policy),
         },
         tls_reports: said.tls_reports.as_ref().map(|(to, _)| to.clone()),
         bimi: said.bimi.as_ref().map(|(bimi, _)| bimi.clone()).unwrap_or_default(),
@@ -159,6 +158,7 @@ fn draft(name: DomainName, alias_of: Option<DomainName>, place: Place, said: &Sa
             iodef: said.caa.iodef.clone(),
         },
         dnssec: said.dnssec.unwrap_or_default(),
+        ..unsaid
     };
     DomainDraft {
         domain,
@@ -412,9 +412,6 @@ fn ends_in_slash(text: String) -> Result<String, NameError> {
 
 /// Of 253 characters that a name in DNS has, `202611r._domainkey.` takes 19; of 255 that a file's name has, `.202611r.key` 12.
 const DOMAIN_LIMIT: usize = 220;
-
-/// A year (RFC 8461 §3.2: 31557600 s at most).
-const LONGEST_AGE: u32 = 31_557_600;
 
 /// A policy that is forgotten within a day protects nobody; the longest is a year (RFC 8461 §3.2).
 const MAX_AGE_DAYS: RangeInclusive<u16> = 7..=365;

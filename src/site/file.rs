@@ -100,7 +100,7 @@ pub(super) fn read(sources: &[Arc<Source>]) -> Result<Draft, Vec<Diagnostic>> {
         ca_key: KeyKind::P256,
         dkim: Dkim::default(),
         notify: NotifyDraft::default(),
-        services: Services { imaps: true, managesieve: false, pop3s: false },
+        services: Services::default(),
     };
     let (mut domains, mut defaults) = (Vec::new(), Said::default());
     for (index, (source, table)) in sources.iter().zip(&tables).enumerate() {

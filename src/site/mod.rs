@@ -140,6 +140,12 @@ pub struct Services {
     pub pop3s: bool,
 }
 
+impl Default for Services {
+    fn default() -> Self {
+        Self { imaps: true, managesieve: false, pop3s: false }
+    }
+}
+
 impl Host {
     /// Tells whether the site CA must issue a certificate for this host.
     pub fn needs_issued_certificate(&self) -> bool {
@@ -201,6 +207,27 @@ pub struct Domain {
     pub dnssec: bool,
 }
 
+impl Domain {
+    /// Makes a domain of which the settings say nothing but the name.
+    pub fn new(name: DomainName) -> Self {
+        Self {
+            name,
+            alias_of: None,
+            mail: true,
+            silent_names: Vec::new(),
+            dkim: vec![DkimAlgorithm::Rsa, DkimAlgorithm::Ed25519],
+            spf: None,
+            spf_also: Vec::new(),
+            dmarc: Dmarc::default(),
+            rollout: Aim::default(),
+            tls_reports: None,
+            bimi: Bimi::Unset,
+            caa: Caa::default(),
+            dnssec: false,
+        }
+    }
+}
+
 /// What a domain's policies are to become, step by step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Aim {
@@ -212,6 +239,15 @@ pub struct Aim {
     pub max_age: u32,
     /// What SPF says of other senders.
     pub spf: SpfPolicy,
+}
+
+/// A year (RFC 8461 §3.2).
+const LONGEST_AGE: u32 = 31_557_600;
+
+impl Default for Aim {
+    fn default() -> Self {
+        Self { dmarc: DmarcPolicy::Quarantine, mta_sts: StsStage::Off, max_age: LONGEST_AGE, spf: SpfPolicy::SoftFail }
+    }
 }
 
 /// DMARC without its policy's path (RFC 9989 §4.7).
