@@ -79,6 +79,38 @@ impl DomainName {
     }
 }
 
+/// A name that records stand at: a domain name of which labels but the last two may begin with `_`, as `_spf.example.com`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordName(String);
+name!(RecordName);
+
+impl FromStr for RecordName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        // What a label has behind its underscore is one as others have.
+        let plain: Vec<&str> = text.split('.').map(|label| label.strip_prefix('_').unwrap_or(label)).collect();
+        let name = checked_domain(&plain.join("."))?;
+        let underscored = text.split('.').map(|label| label.starts_with('_'));
+        let labels: Vec<String> = name
+            .split('.')
+            .zip(underscored)
+            .map(|(label, underscored)| if underscored { format!("_{label}") } else { label.to_owned() })
+            .collect();
+        let name = labels.join(".");
+        if name.len() > 253
+            || labels.iter().any(|label| label.len() > 63)
+            || labels.iter().rev().take(2).any(|label| label.starts_with('_'))
+        {
+            return Err(refuse(
+                format!("`{}` is no name of a record", shown(text)),
+                "write a name such as _spf.example.com, of at most 253 characters, its labels of at most 63",
+            ));
+        }
+        Ok(Self(name))
+    }
+}
+
 /// The name of one host: a domain name that has addresses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostName(String);
@@ -114,12 +146,13 @@ fn checked_domain(text: &str) -> Result<String, NameError> {
     if text.is_empty() {
         return Err(refuse("a domain name is missing", "write a name such as example.com"));
     }
-    if !text.is_ascii() {
-        return Err(refuse(
-            format!("`{shown}` is not in ASCII"),
-            "write an internationalised domain in its A-label form (xn--...)",
-        ));
-    }
+    let ascii;
+    let text = if text.is_ascii() {
+        text
+    } else {
+        ascii = a_labels(text)?;
+        &ascii
+    };
     if text.ends_with('.') {
         return Err(refuse(format!("`{shown}` ends in a dot"), "write the name without the final dot"));
     }
@@ -144,6 +177,23 @@ fn checked_domain(text: &str) -> Result<String, NameError> {
         ));
     }
     Ok(name)
+}
+
+/// Turns an internationalised name into its A-label form (RFC 5891 §4.4). A name that is shown otherwise than it is written, as
+/// with characters that are not seen, is refused: nobody could tell what they see in the records.
+fn a_labels(text: &str) -> Result<String, NameError> {
+    let shown = shown(text);
+    let too_long = text.len() > 1_000;
+    let refused = |mend: String| refuse(format!("`{shown}` is no internationalised domain name"), mend);
+    let ascii = Some(text)
+        .filter(|_| !too_long)
+        .and_then(|text| idna::domain_to_ascii_strict(text).ok())
+        .ok_or_else(|| refused("write it in its A-label form (xn--...), as a registrar shows it".to_owned()))?;
+    let (plain, faults) = idna::domain_to_unicode(&ascii);
+    if faults.is_err() || plain != text.to_lowercase() {
+        return Err(refused(format!("did you mean `{ascii}`?")));
+    }
+    Ok(ascii)
 }
 
 fn is_label(label: &str) -> bool {
@@ -529,20 +579,43 @@ mod tests {
     fn domain_names_are_lowered_and_bounded() {
         assert_eq!("Example.COM".parse::<DomainName>().unwrap().as_str(), "example.com");
         let long = format!("{}.com", ["a"; 130].join("."));
-        for bad in [
-            "",
-            "com",
-            "example.com.",
-            "-a.com",
-            "a-.com",
-            "a..com",
-            "ex ample.com",
-            "exämple.com",
-            "1.2.3.4",
-            "a_b.com",
-            &long,
-        ] {
+        for bad in
+            ["", "com", "example.com.", "-a.com", "a-.com", "a..com", "ex ample.com", "1.2.3.4", "a_b.com", &long]
+        {
             assert!(bad.parse::<DomainName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_internationalised_name_becomes_what_dns_has_unless_it_is_not_what_it_looks_like() {
+        for (text, expected) in [
+            ("münchen.example", Ok("xn--mnchen-3ya.example")),
+            ("MÜNCHEN.Example", Ok("xn--mnchen-3ya.example")),
+            ("xn--mnchen-3ya.example", Ok("xn--mnchen-3ya.example")),
+            ("例え.テスト", Ok("xn--r8jz45g.xn--zckzah")),
+            // A soft hyphen, letters of full width, a zero-width joiner, a full stop of another script.
+            ("exam\u{ad}ple.com", Err("did you mean `example.com`?")),
+            ("\u{ff45}xample.com", Err("did you mean `example.com`?")),
+            ("ex\u{200d}ample.com", Err("write it in its A-label form (xn--...), as a registrar shows it")),
+            ("münchen。example", Err("did you mean `xn--mnchen-3ya.example`?")),
+            ("a_ü.com", Err("write it in its A-label form (xn--...), as a registrar shows it")),
+        ] {
+            let parsed = text.parse::<DomainName>();
+            let parsed = parsed.as_ref().map(DomainName::as_str).map_err(|error| error.mend.as_str());
+            assert_eq!(parsed, expected, "{text:?}");
+        }
+        assert_eq!("alice@münchen.example".parse::<MailAddress>().unwrap().as_str(), "alice@xn--mnchen-3ya.example");
+        assert!(format!("{}.example", "ü".repeat(2_000)).parse::<DomainName>().is_err());
+    }
+
+    #[test]
+    fn a_record_may_stand_below_names_that_begin_with_an_underscore() {
+        for good in ["_spf.example.com", "a._b.example.com", "example.com", "_SPF.Example.com"] {
+            assert_eq!(good.parse::<RecordName>().unwrap().as_str(), good.to_ascii_lowercase());
+        }
+        let long = format!("_{}.example.com", "a".repeat(63));
+        for bad in ["__a.example.com", "_.example.com", "a_b.example.com", "_example.com", "a._com", &long] {
+            assert!(bad.parse::<RecordName>().is_err(), "{bad}");
         }
     }
 

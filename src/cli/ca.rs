@@ -310,7 +310,7 @@ fn judge(
     certificate: &Certificate,
     key: Signing<'_>,
 ) -> Result<(), Failure> {
-    let postmasters = site.domains.iter().filter_map(|domain| format!("postmaster@{}", domain.name).parse().ok());
+    let postmasters = site.mail_domains().filter_map(|domain| format!("postmaster@{}", domain.name).parse().ok());
     let mailboxes: Vec<MailAddress> =
         inventory.users.iter().map(|user| user.address.clone()).chain(postmasters).collect();
     let trusted = Certificate::all_from_pem(&store.ledger().trust_list()?)?;

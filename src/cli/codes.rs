@@ -127,7 +127,9 @@ pub const CODES: &[(&str, &str)] = &[
     ("unreadable", "a file on the host may not be read"),
     ("unsigned", "Rspamd would not sign with a key of the site"),
     ("user-domain-unknown", "an address lies in no domain of the site"),
+    ("user-domain-without-mail", "an address lies in a domain without mail"),
     ("user-has-tag", "a user's address has a tag"),
     ("user-is-alias", "a user's address is an alias"),
+    ("user-is-other-name", "an address is the further name of a user's"),
     ("user-unknown", "there is no such user"),
 ];

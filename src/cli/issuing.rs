@@ -130,7 +130,7 @@ impl NewIssuer {
         passphrase: &Secret,
         now: OffsetDateTime,
     ) -> Result<Self, Failure> {
-        let domains: Vec<DomainName> = site.domains.iter().map(|domain| domain.name.clone()).collect();
+        let domains: Vec<DomainName> = site.mail_domains().map(|domain| domain.name.clone()).collect();
         let (key, serial, twin) = (make::key(env, KeyKind::P256)?, make::serial(env)?, make::serial(env)?);
         let made = issue::issuing_ca(Scope::Domains(&domains), &key, (serial, twin), &ca.authority()?, now)?;
         let encrypted = key.encrypt(passphrase, make::octets(env)?, make::octets(env)?)?;

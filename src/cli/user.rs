@@ -127,8 +127,8 @@ fn check(
 
 fn check_domain(site: &Site, address: &MailAddress, whose: &str) -> Result<(), Failure> {
     let domain = address.domain();
-    if site.has_domain(&domain) {
-        return Ok(());
+    if let Some(known) = site.domain(&domain) {
+        return if known.mail { Ok(()) } else { Err(without_mail(address, whose)) };
     }
     let near = did_you_mean(domain.as_str(), site.domains.iter().map(|domain| domain.name.as_str()));
     let help = near.map_or_else(
@@ -139,10 +139,20 @@ fn check_domain(site: &Site, address: &MailAddress, whose: &str) -> Result<(), F
     Err(Failure::input("user-domain-unknown", message, help))
 }
 
+fn without_mail(address: &MailAddress, whose: &str) -> Failure {
+    let help = format!("remove `mail = false` of `{}` in postseal.toml, or choose another address", address.domain());
+    Failure::input("user-domain-without-mail", format!("{whose} `{address}` is in a domain without mail"), help)
+}
+
 /// Refuses an address that can be no user's on this site.
 pub(super) fn check_mailbox(site: &Site, address: &MailAddress) -> Result<(), Failure> {
     check_domain(site, address, "user")?;
     refuse_tag(address)?;
+    let mailbox = site.mailbox_of(address);
+    if mailbox != *address {
+        let message = format!("`{address}` is another name of `{mailbox}`");
+        return Err(Failure::input("user-is-other-name", message, format!("name the user {mailbox}")));
+    }
     // Sorted, for a list of users asks thousands of times.
     if site.aliases.binary_search_by(|alias| alias.address.cmp(address)).is_ok() {
         let help = "take it out of [aliases] in postseal.toml, or choose another address";

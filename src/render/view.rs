@@ -1,10 +1,13 @@
 //! What templates see: lists and words, sorted and worded here, so that a template decides layout and nothing else. No map
 //! is ever iterated, for Tera goes through one in random order.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
 use crate::dkim;
 use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory};
+use crate::names::{DomainName, MailAddress};
 use crate::platform::Layout;
 use crate::site::{Accounts, CertificateSource, Delivery, Domain, Host, Signing, Site, SmtpdConf};
 
@@ -101,7 +104,8 @@ impl Public {
     pub(super) fn new(site: &Site, inventory: &Inventory, host: &Host, issued: &str) -> Self {
         let layout = host.platform.layout();
         let socket = format!("{}/normal.sock", layout.rspamd_run);
-        let domain = site.domain_of(&host.name).or(site.domains.first());
+        let own = || site.mail_domains().find(|domain| domain.alias_of.is_none());
+        let domain = site.domain_of(&host.name).filter(|domain| domain.mail).or_else(own);
         Self {
             host: host.name.to_string(),
             fragment: host.smtpd_conf == SmtpdConf::Fragments,
@@ -118,7 +122,7 @@ impl Public {
                 group: layout.rspamd_group,
             },
             delivery: DeliveryWords::new(&site.delivery, layout),
-            domains: site.domains.iter().map(|domain| domain.name.to_string()).collect(),
+            domains: site.mail_domains().map(|domain| domain.name.to_string()).collect(),
             signers: site.domains.iter().filter_map(|domain| Signer::new(inventory, domain, layout)).collect(),
             map: (site.dkim.signing == Signing::SelectorMap).then(|| SelectorMap::new(layout)),
             sealers: site.domains.iter().filter_map(|domain| Sealer::new(inventory, domain, layout)).collect(),
@@ -240,11 +244,48 @@ impl Private {
             address: alias.address.to_string(),
             targets: alias.targets.iter().map(ToString::to_string).collect(),
         });
+        let other_names = OtherNames::new(site);
+        let own: BTreeSet<&MailAddress> = Self::addresses(site, inventory).collect();
+        let others = Self::addresses(site, inventory).flat_map(|address| {
+            let others = other_names.of(address).filter(|other| !own.contains(other));
+            others.map(|other| Mailbox { address: other.to_string(), targets: vec![address.to_string()] })
+        });
         let senders = inventory.users.iter().map(|user| {
-            let others = user.senders.iter().filter(|sender| **sender != user.address);
-            let addresses = std::iter::once(&user.address).chain(others).map(ToString::to_string).collect();
+            let further = user.senders.iter().filter(|sender| **sender != user.address);
+            let named: Vec<&MailAddress> = std::iter::once(&user.address).chain(further).collect();
+            let others = named.iter().flat_map(|sender| other_names.of(sender)).filter(|other| !named.contains(&other));
+            let others: Vec<String> = others.map(|other| other.to_string()).collect();
+            let addresses = named.iter().map(ToString::to_string).chain(others).collect();
             Sender { login: user.address.to_string(), addresses }
         });
-        Self { mailboxes: users.chain(aliases).collect(), senders: senders.collect() }
+        Self { mailboxes: users.chain(aliases).chain(others).collect(), senders: senders.collect() }
+    }
+
+    /// Returns every address that is somebody's, or leads to others.
+    fn addresses<'a>(site: &'a Site, inventory: &'a Inventory) -> impl Iterator<Item = &'a MailAddress> {
+        let users = inventory.users.iter().map(|user| &user.address);
+        users.chain(site.aliases.iter().map(|alias| &alias.address))
+    }
+}
+
+/// The further names of domains, by the domain.
+struct OtherNames<'a>(BTreeMap<&'a DomainName, Vec<&'a DomainName>>);
+
+impl<'a> OtherNames<'a> {
+    fn new(site: &'a Site) -> Self {
+        let mut names: BTreeMap<&DomainName, Vec<&DomainName>> = BTreeMap::new();
+        for domain in &site.domains {
+            if let Some(of) = &domain.alias_of {
+                names.entry(of).or_default().push(&domain.name);
+            }
+        }
+        Self(names)
+    }
+
+    /// Returns what an address is called in the further names of its domain.
+    fn of(&self, address: &MailAddress) -> impl Iterator<Item = MailAddress> {
+        let names = if self.0.is_empty() { None } else { self.0.get(&address.domain()) };
+        let others = names.into_iter().flatten();
+        others.filter_map(|name| format!("{}@{name}", address.local_part()).parse().ok())
     }
 }

@@ -16,8 +16,8 @@ use crate::names::{DomainName, MailAddress, NameError, shown};
 pub(super) struct Said {
     mail: Option<bool>,
     dkim: Option<(Vec<DkimAlgorithm>, Place)>,
-    spf: Option<(SpfPolicy, Place)>,
-    spf_also: Option<Vec<SpfTerm>>,
+    spf: Option<SpfPolicy>,
+    spf_also: Option<(Vec<SpfTerm>, Place)>,
     dmarc: SaidDmarc,
     rollout: SaidAim,
     tls_reports: Option<(TlsReports, Place)>,
@@ -28,7 +28,7 @@ pub(super) struct Said {
 
 #[derive(Clone, Debug, Default)]
 struct SaidDmarc {
-    policy: Option<(DmarcPolicy, Place)>,
+    policy: Option<DmarcPolicy>,
     sp: Option<DmarcPolicy>,
     np: Option<DmarcPolicy>,
     adkim: Option<Alignment>,
@@ -41,10 +41,10 @@ struct SaidDmarc {
 
 #[derive(Clone, Debug, Default)]
 struct SaidAim {
-    dmarc: Option<(DmarcPolicy, Place)>,
+    dmarc: Option<DmarcPolicy>,
     mta_sts: Option<(StsStage, Place)>,
     max_age: Option<u32>,
-    spf: Option<(SpfPolicy, Place)>,
+    spf: Option<SpfPolicy>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -56,9 +56,16 @@ struct SaidCaa {
 }
 
 impl Said {
-    /// Fills what is not said from what domains have otherwise.
+    /// Fills what is not said from what domains have otherwise. What is said of a policy, be it fixed or an aim, stands in for
+    /// either.
     pub(super) fn or(self, other: &Self) -> Self {
-        let other = other.clone();
+        let mut other = other.clone();
+        if self.rollout.spf.is_some() {
+            other.spf = None;
+        }
+        if self.rollout.dmarc.is_some() {
+            other.dmarc.policy = None;
+        }
         let (dmarc, aim, caa) = (other.dmarc, other.rollout, other.caa);
         Self {
             mail: self.mail.or(other.mail),
@@ -130,10 +137,10 @@ fn draft(name: DomainName, alias_of: Option<DomainName>, place: Place, said: &Sa
         mail,
         silent_names: Vec::new(),
         dkim: if mail { dkim } else { Vec::new() },
-        spf: said.spf.as_ref().map(|(policy, _)| *policy),
-        spf_also: said.spf_also.clone().unwrap_or_default(),
+        spf: said.spf,
+        spf_also: said.spf_also.as_ref().map(|(terms, _)| terms.clone()).unwrap_or_default(),
         dmarc: Dmarc {
-            policy: said.dmarc.policy.as_ref().map(|(policy, _)| *policy),
+            policy: said.dmarc.policy,
             sp: said.dmarc.sp,
             np: said.dmarc.np,
             adkim: said.dmarc.adkim.unwrap_or_default(),
@@ -144,10 +151,10 @@ fn draft(name: DomainName, alias_of: Option<DomainName>, place: Place, said: &Sa
             failure_reports: said.dmarc.failure_reports.as_ref().map(|(address, _)| address.clone()),
         },
         rollout: Aim {
-            dmarc: aim.dmarc.as_ref().map_or(unsaid.rollout.dmarc, |(policy, _)| *policy),
+            dmarc: aim.dmarc.unwrap_or(unsaid.rollout.dmarc),
             mta_sts: aim.mta_sts.as_ref().map_or(mta_sts, |(stage, _)| *stage),
             max_age: aim.max_age.unwrap_or(unsaid.rollout.max_age),
-            spf: aim.spf.as_ref().map_or(unsaid.rollout.spf, |(policy, _)| *policy),
+            spf: aim.spf.unwrap_or(unsaid.rollout.spf),
         },
         tls_reports: said.tls_reports.as_ref().map(|(to, _)| to.clone()),
         bimi: said.bimi.as_ref().map(|(bimi, _)| bimi.clone()).unwrap_or_default(),
@@ -167,10 +174,8 @@ fn draft(name: DomainName, alias_of: Option<DomainName>, place: Place, said: &Sa
         dkim: said.dkim.as_ref().map(|(_, place)| place.clone()),
         reports: said.dmarc.reports.as_ref().map(|(_, place)| place.clone()),
         failure_reports: said.dmarc.failure_reports.as_ref().map(|(_, place)| place.clone()),
-        spf: said.spf.as_ref().map(|(_, place)| place.clone()),
-        policy: said.dmarc.policy.as_ref().map(|(_, place)| place.clone()),
-        spf_aim: aim.spf.as_ref().map(|(_, place)| place.clone()),
-        dmarc_aim: aim.dmarc.as_ref().map(|(_, place)| place.clone()),
+        spf_also: said.spf_also.as_ref().map(|(_, place)| place.clone()),
+        tls_reports: said.tls_reports.as_ref().map(|(_, place)| place.clone()),
         mta_sts: aim.mta_sts.as_ref().map(|(_, place)| place.clone()),
         bimi: said.bimi.as_ref().map(|(_, place)| place.clone()),
     }
@@ -204,7 +209,7 @@ impl Reader<'_> {
         let mut said = Said {
             mail: table.get("mail").and_then(|setting| self.truth(&setting)),
             dkim: self.dkim(table),
-            spf: self.placed_choice(table, "spf", &SPF_POLICIES),
+            spf: table.get("spf").and_then(|setting| self.choice(&setting, &SPF_POLICIES)),
             spf_also: self.terms(table),
             tls_reports: self.tls_reports(table),
             bimi: self.bimi(table),
@@ -216,6 +221,7 @@ impl Reader<'_> {
         }
         if let Some(table) = table.get("rollout").and_then(|setting| self.table(&setting, "domain.rollout")) {
             said.rollout = self.aim(&table);
+            self.fixed_and_aimed(&said, &table);
         }
         if let Some(table) = table.get("caa").and_then(|setting| self.table(&setting, "domain.caa")) {
             said.caa = self.caa(&table);
@@ -243,7 +249,7 @@ impl Reader<'_> {
             |reader: &mut Self, key| table.get(key).and_then(|setting| reader.choice(&setting, &DMARC_POLICIES));
         let nearness = |reader: &mut Self, key| table.get(key).and_then(|setting| reader.choice(&setting, &ALIGNMENTS));
         SaidDmarc {
-            policy: self.placed_choice(table, "policy", &DMARC_POLICIES),
+            policy: choice(self, "policy"),
             sp: choice(self, "sp"),
             np: choice(self, "np"),
             adkim: nearness(self, "adkim"),
@@ -257,13 +263,25 @@ impl Reader<'_> {
 
     fn aim(&mut self, table: &Table<'_>) -> SaidAim {
         SaidAim {
-            dmarc: self.placed_choice(table, "dmarc", &DMARC_POLICIES),
+            dmarc: table.get("dmarc").and_then(|setting| self.choice(&setting, &DMARC_POLICIES)),
             mta_sts: self.placed_choice(table, "mta_sts", &STS_AIMS),
             max_age: table
                 .get("max_age")
                 .and_then(|setting| self.number(&setting, MAX_AGE_DAYS, "days"))
                 .map(|days| u32::from(days) * 86_400),
-            spf: self.placed_choice(table, "spf", &SPF_POLICIES),
+            spf: table.get("spf").and_then(|setting| self.choice(&setting, &SPF_POLICIES)),
+        }
+    }
+
+    /// A policy is either written down, or reached step by step.
+    fn fixed_and_aimed(&mut self, said: &Said, table: &Table<'_>) {
+        let both = [("spf", "spf", said.spf.is_some()), ("dmarc", "dmarc.policy", said.dmarc.policy.is_some())];
+        for (aim, fixed, is_fixed) in both {
+            if let Some(setting) = table.get(aim).filter(|_| is_fixed) {
+                let message = format!("`rollout.{aim}` and `{fixed}` both say what the policy is");
+                let help = format!("remove `{fixed}` to come to the aim step by step, or `rollout.{aim}` to stay");
+                self.error("fixed-and-aimed", message, (setting.span, "an aim"), help);
+            }
         }
     }
 
@@ -340,14 +358,14 @@ impl Reader<'_> {
         self.checked(is_name.then(|| text.to_owned()).ok_or_else(refuse), setting.span.clone())
     }
 
-    fn terms(&mut self, table: &Table<'_>) -> Option<Vec<SpfTerm>> {
+    fn terms(&mut self, table: &Table<'_>) -> Option<(Vec<SpfTerm>, Place)> {
         let setting = table.get("spf_also")?;
         let read = |reader: &mut Self, element: &Setting<'_>| {
             let text = reader.text(element)?;
             reader.checked(text.parse::<SpfTerm>(), element.span.clone())
         };
         let values = self.distinct(&setting, read)?;
-        Some(values.into_iter().map(|(term, _)| term).collect())
+        Some((values.into_iter().map(|(term, _)| term).collect(), self.place(setting.span)))
     }
 
     fn names(&mut self, table: &Table<'_>, key: &'static str) -> Vec<(DomainName, Place)> {

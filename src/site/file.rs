@@ -57,10 +57,8 @@ pub(super) struct DomainDraft {
     pub(super) dkim: Option<Place>,
     pub(super) reports: Option<Place>,
     pub(super) failure_reports: Option<Place>,
-    pub(super) spf: Option<Place>,
-    pub(super) policy: Option<Place>,
-    pub(super) spf_aim: Option<Place>,
-    pub(super) dmarc_aim: Option<Place>,
+    pub(super) spf_also: Option<Place>,
+    pub(super) tls_reports: Option<Place>,
     pub(super) mta_sts: Option<Place>,
     pub(super) bimi: Option<Place>,
 }

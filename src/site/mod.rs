@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::diag::{Diagnostic, Severity, Source};
 use crate::inventory::{DkimAlgorithm, DkimKey};
 use crate::keys::KeyKind;
-use crate::names::{AbsolutePath, Digest, DomainName, HostName, MailAddress};
+use crate::names::{AbsolutePath, Digest, DomainName, HostName, MailAddress, RecordName};
 use crate::platform::{Platform, Version};
 
 pub use crate::stages::{DmarcPolicy, SpfPolicy, StsStage};
@@ -287,13 +287,13 @@ pub enum Alignment {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SpfTerm {
     /// The hosts of a name's addresses.
-    A(DomainName),
+    A(RecordName),
     /// Whom another domain's record allows.
-    Include(DomainName),
+    Include(RecordName),
     /// A network: the address and the length of its prefix.
     Ip(IpAddr, u8),
     /// The MX hosts of another domain.
-    Mx(DomainName),
+    Mx(RecordName),
 }
 
 /// Where reports of TLS go (RFC 8460 §3).
@@ -484,6 +484,18 @@ impl Site {
     /// Tells whether the domain is one of the site's.
     pub fn has_domain(&self, name: &DomainName) -> bool {
         self.domains.binary_search_by(|domain| domain.name.cmp(name)).is_ok()
+    }
+
+    /// Returns the domains that send and receive mail.
+    pub fn mail_domains(&self) -> impl Iterator<Item = &Domain> {
+        self.domains.iter().filter(|domain| domain.mail)
+    }
+
+    /// Returns the address that an address in a further name of a domain stands for; every other one stands for itself.
+    pub fn mailbox_of(&self, address: &MailAddress) -> MailAddress {
+        let of = self.domain(&address.domain()).and_then(|domain| domain.alias_of.as_ref());
+        of.and_then(|domain| format!("{}@{domain}", address.local_part()).parse().ok())
+            .unwrap_or_else(|| address.clone())
     }
 
     /// Returns one of the site's domains.

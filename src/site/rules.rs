@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use super::file::{AliasDraft, DomainDraft, Draft, NotifyDraft};
-use super::{Alias, Ca, Domain, MOST, Notify, Signing, Site};
+use super::{Alias, Bimi, Ca, CertificateSource, Domain, MOST, Notify, Signing, Site, SpfTerm, StsStage, TlsReports};
 use crate::diag::{Diagnostic, Place, Severity, did_you_mean};
 use crate::inventory::DkimAlgorithm;
 use crate::names::{DomainName, MailAddress, shown};
@@ -21,8 +21,17 @@ pub(super) fn check(mut draft: Draft) -> (Site, Vec<Diagnostic>) {
     findings.extend(draft.aliases.iter().filter_map(|alias| outside(alias, &names)).take(MOST));
     findings.extend(draft.aliases.iter().flat_map(selves).take(MOST));
     findings.extend(circles(&draft.aliases));
-    findings.extend(draft.domains.iter().filter_map(|domain| long_reports(domain, &names)).take(MOST));
-    findings.extend(draft.domains.iter().filter_map(|domain| foreign_reports(domain, &names)).take(MOST));
+    let silent: BTreeSet<&DomainName> =
+        draft.domains.iter().filter(|domain| !domain.domain.mail).map(|domain| &domain.domain.name).collect();
+    findings.extend(draft.aliases.iter().filter_map(|alias| without_mail(alias, &silent)).take(MOST));
+    findings.extend(draft.domains.iter().flat_map(|domain| lost_reports(domain, &silent)).take(MOST));
+    findings.extend(draft.domains.iter().flat_map(|domain| long_reports(domain, &names)).take(MOST));
+    findings.extend(draft.domains.iter().flat_map(|domain| foreign_reports(domain, &names)).take(MOST));
+    findings.extend(draft.domains.iter().flat_map(|domain| silent_names(domain, &draft, &names)).take(MOST));
+    findings.extend(draft.domains.iter().filter_map(|domain| many_lookups(domain)).take(MOST));
+    findings.extend(draft.domains.iter().filter_map(|domain| unchecked_mx(domain, &draft)).take(MOST));
+    findings.extend(draft.domains.iter().filter_map(|domain| unserved(domain, &draft)).take(MOST));
+    findings.extend(many_hosts(&draft));
     findings.extend(without_postmaster(&draft));
     findings.extend(two_keys_of_a_map(&draft).take(MOST));
     (site(draft), findings)
@@ -172,34 +181,138 @@ fn around(domain: &DomainName) -> impl Iterator<Item = DomainName> {
     starts.filter_map(|start| name.get(start..)?.parse().ok())
 }
 
+/// Returns the addresses that reports of DMARC go to, each with where it stands.
+fn report_addresses(draft: &DomainDraft) -> impl Iterator<Item = (&MailAddress, &Place)> {
+    let dmarc = &draft.domain.dmarc;
+    let both = [(&dmarc.reports, &draft.reports), (&dmarc.failure_reports, &draft.failure_reports)];
+    both.into_iter().filter_map(|(address, place)| Some((address.as_ref()?, place.as_ref()?)))
+}
+
 /// RFC 9990 §4: that the reports are wanted is published under a name of both domains' names, which DNS must be able to hold.
-fn long_reports(draft: &DomainDraft, names: &BTreeSet<DomainName>) -> Option<Diagnostic> {
-    let (reports, place) = (draft.domain.dmarc.reports.as_ref()?, draft.reports.as_ref()?);
-    let (ours, theirs) = (&draft.domain.name, reports.domain());
-    let needs_consent = names.contains(&theirs) && !ours.is_within(&theirs) && !theirs.is_within(ours);
-    if !needs_consent || format!("{ours}._report._dmarc.{theirs}").len() <= 253 {
-        return None;
-    }
-    let message = format!("DNS has no room for the consent of `{theirs}` to reports about `{ours}`");
-    let help = format!("name an address in `{ours}` itself");
-    let finding = Diagnostic::error("dmarc-reports-long", message, help).at(place.clone(), "too long together");
-    Some(finding.note("a name in DNS has 253 characters at most, and this one joins both (RFC 9990 section 4)"))
+fn long_reports(draft: &DomainDraft, names: &BTreeSet<DomainName>) -> impl Iterator<Item = Diagnostic> {
+    report_addresses(draft).filter_map(|(address, place)| {
+        let (ours, theirs) = (&draft.domain.name, address.domain());
+        let needs_consent = names.contains(&theirs) && !ours.is_within(&theirs) && !theirs.is_within(ours);
+        if !needs_consent || format!("{ours}._report._dmarc.{theirs}").len() <= 253 {
+            return None;
+        }
+        let message = format!("DNS has no room for the consent of `{theirs}` to reports about `{ours}`");
+        let help = format!("name an address in `{ours}` itself");
+        let finding = Diagnostic::error("dmarc-reports-long", message, help).at(place.clone(), "too long together");
+        Some(finding.note("a name in DNS has 253 characters at most, and this one joins both (RFC 9990 section 4)"))
+    })
 }
 
 /// RFC 9990 §4: a receiver reports to a foreign domain only if that domain says that it wants the reports.
-fn foreign_reports(draft: &DomainDraft, names: &BTreeSet<DomainName>) -> Option<Diagnostic> {
-    let (reports, place) = (draft.domain.dmarc.reports.as_ref()?, draft.reports.as_ref()?);
-    let (ours, theirs) = (&draft.domain.name, reports.domain());
-    if around(&theirs).any(|name| names.contains(&name)) {
+fn foreign_reports(draft: &DomainDraft, names: &BTreeSet<DomainName>) -> impl Iterator<Item = Diagnostic> {
+    report_addresses(draft).filter_map(|(address, place)| {
+        let (ours, theirs) = (&draft.domain.name, address.domain());
+        if around(&theirs).any(|name| names.contains(&name)) {
+            return None;
+        }
+        let message = format!("DMARC reports about `{ours}` go to `{theirs}`, which is no domain of the site");
+        let help = format!(
+            "ask those who keep `{theirs}` to publish: {ours}._report._dmarc.{theirs}. TXT \"v=DMARC1\"; or name an address of yours"
+        );
+        let finding =
+            Diagnostic::error("dmarc-reports-foreign", message, help).at(place.clone(), "outside of the site");
+        let note = "receivers send reports there only if that domain agrees in DNS (RFC 9990 section 4)";
+        Some(Diagnostic { severity: Severity::Warning, ..finding.note(note) })
+    })
+}
+
+/// What goes to a domain without mail bounces.
+fn lost_reports(draft: &DomainDraft, silent: &BTreeSet<&DomainName>) -> impl Iterator<Item = Diagnostic> {
+    let of_tls = match &draft.domain.tls_reports {
+        Some(TlsReports::Mail(address)) => draft.tls_reports.as_ref().map(|place| (address, place)),
+        _ => None,
+    };
+    let lost = report_addresses(draft).chain(of_tls).filter(|(address, _)| silent.contains(&address.domain()));
+    lost.map(|(address, place)| {
+        let message = format!("reports go to `{address}`, whose domain takes no mail");
+        let help = "name an address in a domain that takes mail";
+        Diagnostic::error("reports-lost", message, help).at(place.clone(), "nobody gets it")
+    })
+}
+
+fn without_mail(alias: &AliasDraft, silent: &BTreeSet<&DomainName>) -> Option<Diagnostic> {
+    let domain = alias.address.domain();
+    silent.contains(&domain).then(|| {
+        let message = format!("the alias `{}` is in a domain without mail", alias.address);
+        let help = format!("remove the alias, or `mail = false` of `{domain}`");
+        Diagnostic::error("alias-without-mail", message, help).at(alias.place.clone(), "takes no mail")
+    })
+}
+
+/// A name that sends and takes no mail lies below its domain, and is none that does.
+fn silent_names(draft: &DomainDraft, all: &Draft, names: &BTreeSet<DomainName>) -> impl Iterator<Item = Diagnostic> {
+    let ours = &draft.domain.name;
+    draft.silent_names.iter().filter_map(move |(name, place)| {
+        let is_host = all.hosts.iter().any(|host| host.host.name.as_domain() == *name);
+        let (label, help) = match () {
+            () if is_host => ("a host of the site", "take it out: the hosts send and take mail"),
+            () if names.contains(name) => ("a domain of the site", "write `mail = false` for the domain instead"),
+            () if !name.is_within(ours) => ("not below the domain", "name it in the domain that it lies below"),
+            () => return None,
+        };
+        let message = format!("`{name}` cannot be a silent name of `{ours}`");
+        Some(Diagnostic::error("silent-name", message, help).at(place.clone(), label))
+    })
+}
+
+/// RFC 7208 §4.6.4: whoever needs more than ten queries gets no answer at all.
+fn many_lookups(draft: &DomainDraft) -> Option<Diagnostic> {
+    let queries = |term: &&SpfTerm| !matches!(term, SpfTerm::Ip(..));
+    let count = 1 + draft.domain.spf_also.iter().filter(queries).count();
+    if count <= MOST_LOOKUPS {
         return None;
     }
-    let message = format!("DMARC reports about `{ours}` go to `{theirs}`, which is no domain of the site");
-    let help = format!(
-        "ask those who keep `{theirs}` to publish: {ours}._report._dmarc.{theirs}. TXT \"v=DMARC1\"; or name an address of yours"
-    );
-    let finding = Diagnostic::error("dmarc-reports-foreign", message, help).at(place.clone(), "outside of the site");
-    let note = "receivers send reports there only if that domain agrees in DNS (RFC 9990 section 4)";
-    Some(Diagnostic { severity: Severity::Warning, ..finding.note(note) })
+    let message = format!("the SPF record of `{}` asks for {count} look-ups", draft.domain.name);
+    let help = "name networks (ip4:, ip6:) in place of names, or give a sender a sub-domain of its own";
+    let place = draft.spf_also.clone().unwrap_or_else(|| draft.name.clone());
+    let finding = Diagnostic::error("spf-lookups", message, help).at(place, "too many names");
+    Some(finding.note("receivers stop at ten, those of included records included (RFC 7208 section 4.6.4)"))
+}
+
+const MOST_LOOKUPS: usize = 10;
+
+/// RFC 8461 §4.1: senders check the certificate of each MX host by the CAs that everybody knows.
+fn unchecked_mx(draft: &DomainDraft, all: &Draft) -> Option<Diagnostic> {
+    let place = draft.mta_sts.as_ref().filter(|_| draft.domain.rollout.mta_sts != StsStage::Off)?;
+    let host = all.hosts.iter().find(|host| host.host.mx_certificate == CertificateSource::Issued)?;
+    let name = &host.host.name;
+    let message = format!("MTA-STS would lose mail: the certificate of `{name}` is the site CA's own");
+    let help = "name the files of a public certificate as mx_certificate of every host, or leave mta_sts off";
+    let finding = Diagnostic::error("mta-sts-private", message, help).at(place.clone(), "senders will not trust it");
+    Some(
+        finding.note(
+            "senders that heed the policy deliver only where they can check the certificate (RFC 8461 section 4)",
+        ),
+    )
+}
+
+/// What others fetch needs somebody who serves it.
+fn unserved(draft: &DomainDraft, all: &Draft) -> Option<Diagnostic> {
+    if all.hosts.iter().any(|host| host.host.web.is_some()) {
+        return None;
+    }
+    let (what, place) = match &draft.domain.bimi {
+        Bimi::Logo { base: None, .. } => ("the logo", draft.bimi.as_ref()),
+        _ if draft.domain.rollout.mta_sts != StsStage::Off => ("the MTA-STS policy", draft.mta_sts.as_ref()),
+        _ => return None,
+    };
+    let message = format!("no host of the site serves {what} of `{}`", draft.domain.name);
+    let help = "write web = \"nginx\", \"caddy\" or \"httpd\" in the [[host]] that has the web server";
+    Some(Diagnostic::error("nothing-serves", message, help).at(place?.clone(), "fetched by HTTPS"))
+}
+
+/// RFC 7208 §4.6.4: `mx` looks at ten hosts.
+fn many_hosts(draft: &Draft) -> Option<Diagnostic> {
+    let eleventh = draft.hosts.get(MOST_LOOKUPS)?;
+    let message = format!("the site has {} hosts, and SPF looks at ten MX hosts", draft.hosts.len());
+    let help = "have fewer hosts in one site";
+    let finding = Diagnostic::error("too-many-hosts", message, help).at(eleventh.name.clone(), "the eleventh");
+    Some(finding.note("a record whose `mx` leads to more is an error for receivers (RFC 7208 section 4.6.4)"))
 }
 
 /// RFC 5321 §4.5.1: each domain that takes mail has a postmaster.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::{CaaIssuer, SpfTerm};
-use crate::names::{DomainName, NameError, shown};
+use crate::names::{DomainName, NameError, RecordName, shown};
 
 const TERMS: &str = "write include:NAME, a:NAME, mx:NAME, or a network such as ip4:192.0.2.0/24 or ip6:2001:db8::/32";
 
@@ -44,7 +44,7 @@ fn network(text: &str, longest: u8) -> Option<(IpAddr, u8)> {
 
 impl fmt::Display for SpfTerm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |f: &mut fmt::Formatter<'_>, mechanism, name: &DomainName| write!(f, "{mechanism}:{name}");
+        let name = |f: &mut fmt::Formatter<'_>, mechanism, name: &RecordName| write!(f, "{mechanism}:{name}");
         match self {
             Self::A(of) => name(f, "a", of),
             Self::Include(of) => name(f, "include", of),

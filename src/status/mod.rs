@@ -656,6 +656,7 @@ impl Look<'_> {
         let aliases: HashSet<&str> = self.site.aliases.iter().map(|alias| alias.address.as_str()).collect();
         let users: HashSet<&str> = self.inventory.users.iter().map(|user| user.address.as_str()).collect();
         let is_somebody = |target: &MailAddress| {
+            let target = self.site.mailbox_of(target);
             // What follows a + is a tag.
             let local = target.local_part().split('+').next().unwrap_or_default();
             let plain = format!("{local}@{}", target.domain());
