@@ -147,17 +147,19 @@ fn every_listener_of_port_25_is_open_and_every_verify_has_its_ca() {
 }
 
 #[test]
-fn a_single_rule_lets_mail_out_for_people_and_one_for_the_host() {
-    let tree = tree();
-    let conf = find(&tree, "mail.example.com/root/etc/smtpd.conf");
-    let out: Vec<_> = conf.lines().filter(|line| line.ends_with("action \"outbound\"")).collect();
-    assert_eq!(
-        out,
-        [
-            "match tag \"SUBMISSION\" auth from any for any action \"outbound\"",
-            "match from socket for any action \"outbound\""
-        ]
-    );
+fn a_single_rule_lets_mail_out_for_people_one_for_the_host_and_one_for_what_aliases_forward() {
+    let out = |site: &Site| -> Vec<String> {
+        let tree = render(site, &inventory(), &[]).unwrap();
+        let conf = find(&tree, "mail.example.com/root/etc/smtpd.conf");
+        conf.lines().filter(|line| line.ends_with("action \"outbound\"")).map(str::to_owned).collect()
+    };
+    let mut site = site();
+    let people = "match tag \"SUBMISSION\" auth from any for any action \"outbound\"";
+    let host = "match from socket for any action \"outbound\"";
+    // OpenSMTPD has no address called "local": the word stands for the socket, and for what it made of an alias.
+    assert_eq!(out(&site), [people, host, "match from src \"local\" for any action \"outbound\""]);
+    site.aliases[0].targets = vec!["alice@example.com".parse().unwrap()];
+    assert_eq!(out(&site), [people, host]);
 }
 
 #[test]

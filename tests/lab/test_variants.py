@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import smtplib
 import ssl
 from pathlib import Path
 
@@ -94,6 +95,34 @@ def test_maildirs_take_the_mail_without_dovecot(tmp_path: Path) -> None:
         # Nothing else was made: each mailbox has one Maildir.
         made = {str(path.relative_to(lab.mx.path("/var/vmail"))) for path in lab.mx.path("/var/vmail").glob("*/*")}
         assert made == {"example.com/alice", "example.com/bob"}
+
+
+FRIEND = "friend@example.com"
+
+
+def test_an_alias_that_leads_out_of_the_site_forwards_strangers_mail_and_opens_no_relay(tmp_path: Path) -> None:
+    site = Site.init(tmp_path / "site")
+    site.set("[aliases]", f'[aliases]\n"{FRIEND}" = ["{ALICE}", "erin@far.test"]')
+    with site.lab() as lab:
+        lab.start()
+        for recipient in [FRIEND, "Friend@EXAMPLE.com", "friend+tag@example.com"]:
+            message = compose(STRANGER, recipient)
+            reply = lab.submit(STRANGER, recipient, message, port=25)
+            assert reply.accepted, reply
+            lab.arrived("erin@far.test", message)
+            lab.arrived(ALICE, message)
+        # Only the alias leads there: neither its target nor anybody else may be named by a stranger.
+        with lab.session(25) as smtp:
+            for recipient in ["erin@far.test", "Erin@FAR.test", "erin+tag@far.test", "frank@far.test"]:
+                smtp.rset()
+                assert smtp.mail(STRANGER)[0] == 250
+                assert smtp.docmd("RCPT", f"TO:<{recipient}>")[0] == 550, recipient
+        # Nor by a program that reaches the host's own address: what loopback says is a stranger's word as well.
+        for loopback in ["127.0.0.1", "::1"]:
+            with lab.mx.network(), smtplib.SMTP(loopback, 25, "localhost", timeout=10) as smtp:
+                smtp.ehlo()
+                assert smtp.mail(STRANGER)[0] == 250
+                assert smtp.docmd("RCPT", "TO:<erin@far.test>")[0] == 550, loopback
 
 
 def hashed(host: Host, password: str) -> str:
