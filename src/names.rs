@@ -141,6 +141,21 @@ impl HostName {
     }
 }
 
+/// A name that has records and need not be a host's: its labels may hold `_`, as `_spf.example.com` does (RFC 8552 §1.2).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordName(String);
+name!(RecordName);
+
+impl FromStr for RecordName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        // Otherwise `_` is a letter.
+        checked_domain(&text.replace('_', "x"))?;
+        Ok(Self(text.to_ascii_lowercase()))
+    }
+}
+
 fn checked_domain(text: &str) -> Result<String, NameError> {
     let shown = shown(text);
     if text.is_empty() {
@@ -227,6 +242,17 @@ impl MailAddress {
     /// Returns the domain.
     pub fn domain(&self) -> DomainName {
         DomainName(self.text.get(self.at + 1..).unwrap_or_default().to_owned())
+    }
+
+    /// Returns the address as a URI (RFC 6068 §2): what stands for itself neither there nor in a list of URIs in a record (`,`, `!`,
+    /// `;`) becomes its number.
+    pub fn to_uri(&self) -> String {
+        let stands = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+'".contains(&byte);
+        let local = self
+            .local_part()
+            .bytes()
+            .map(|byte| if stands(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") });
+        format!("mailto:{}@{}", local.collect::<String>(), self.domain())
     }
 
     /// Returns the address as one path component: `/` becomes `%2f`, and of an address that leaves no room for the extension of

@@ -308,7 +308,7 @@ impl Reader<'_> {
             return self.checked(https(text), setting.span.clone());
         }
         let address: MailAddress = self.checked(text.parse(), setting.span.clone())?;
-        Some(format!("mailto:{address}"))
+        Some(address.to_uri())
     }
 
     fn tls_reports(&mut self, table: &Table<'_>) -> Option<(TlsReports, Place)> {

@@ -521,9 +521,28 @@ impl Site {
 
     /// Returns the domain that the host's name lies within, the longest if there are several.
     pub fn domain_of(&self, host: &HostName) -> Option<&Domain> {
-        let name = host.as_domain();
-        let around = self.domains.iter().filter(|domain| name.is_within(&domain.name));
-        around.max_by_key(|domain| domain.name.as_str().len())
+        self.domain_around(host.as_str())
+    }
+
+    /// Returns the longest domain that is the name or above it: the one whose zone has the name's records.
+    pub fn domain_around(&self, name: &str) -> Option<&Domain> {
+        self.domains_around(name).next()
+    }
+
+    /// Returns the domains that are the name or above it, the longest first.
+    pub fn domains_around(&self, name: &str) -> impl Iterator<Item = &Domain> {
+        let starts = std::iter::once(0).chain(name.match_indices('.').map(|(dot, _)| dot + 1));
+        starts.filter_map(move |start| {
+            let above = name.get(start..)?;
+            let at = self.domains.binary_search_by(|domain| domain.name.as_str().cmp(above)).ok()?;
+            self.domains.get(at)
+        })
+    }
+
+    /// Returns the host of a name.
+    pub fn host(&self, name: &str) -> Option<&Host> {
+        let at = self.hosts.binary_search_by(|host| host.name.as_str().cmp(name)).ok()?;
+        self.hosts.get(at)
     }
 
     /// Tells whether mail leaves the site again unchanged: an alias leads to a foreign address.

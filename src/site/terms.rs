@@ -92,3 +92,17 @@ impl FromStr for CaaIssuer {
         Ok(Self(std::iter::once(issuer).chain(parameters).collect::<Vec<_>>().join("; ")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_of_another_sender_may_stand_at_a_name_that_is_no_hosts() {
+        let term: SpfTerm = "include:_spf.Example.com".parse().unwrap();
+        assert_eq!(term.to_string(), "include:_spf.example.com");
+        for bad in ["include:_spf", "include:a b.example.com", "include:a..example.com", "include:%{d}.example.com"] {
+            assert!(bad.parse::<SpfTerm>().is_err(), "{bad}");
+        }
+    }
+}
