@@ -15,7 +15,7 @@ pub struct Inventory {
     pub site_ca: Option<SiteCa>,
     /// Live server certificates, one for each host, sorted by host.
     pub server_certificates: Vec<ServerCertificate>,
-    /// Keys of the servers' next certificates, sorted by host; empty when read from the lock.
+    /// Keys of the servers' next certificates, sorted by host.
     pub next_keys: Vec<NextKey>,
     /// Issuing CAs for all clients, the oldest first; when read from the lock, the live ones, without successor and CRL.
     pub issuing_cas: Vec<IssuingCa>,
@@ -45,6 +45,7 @@ impl Inventory {
         Self {
             site_ca: self.site_ca.clone(),
             server_certificates: self.server_certificates.clone(),
+            next_keys: self.next_keys.clone(),
             issuing_cas: self.live_issuing_cas().map(IssuingCa::public_part).collect(),
             dkim_keys: self.dkim_keys.iter().map(DkimKey::public_part).collect(),
             rollouts: self.rollouts.clone(),

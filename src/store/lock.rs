@@ -14,7 +14,7 @@ use toml::Spanned;
 
 use crate::diag::{Diagnostic, Place, Source};
 use crate::inventory::{
-    CertificateStatus, DkimAlgorithm, DkimKey, DkimState, Inventory, IssuingCa, ServerCertificate, SiteCa,
+    CertificateStatus, DkimAlgorithm, DkimKey, DkimState, Inventory, IssuingCa, NextKey, ServerCertificate, SiteCa,
 };
 use crate::names::{Digest, DomainName, HostName, Selector, Serial};
 
@@ -46,6 +46,13 @@ pub fn write(inventory: &Inventory) -> String {
         line(&mut text, "key", &quoted(&certificate.key.to_string()));
         line(&mut text, "not_after", &moment(certificate.not_after));
         line(&mut text, "chain", &quoted(&certificate.chain));
+    }
+    for key in &inventory.next_keys {
+        text.push_str("\n[[next_key]]\n");
+        line(&mut text, "host", &quoted(key.host.as_str()));
+        line(&mut text, "key", &quoted(&key.key.to_string()));
+        line(&mut text, "spki", &quoted(&key.spki.to_string()));
+        line(&mut text, "since", &moment(key.since));
     }
     for key in inventory.dkim_keys.iter().map(DkimKey::public_part) {
         text.push_str("\n[[dkim_key]]\n");
@@ -109,6 +116,7 @@ pub fn read(text: &str, path: &Utf8Path) -> Result<Inventory, Box<Diagnostic>> {
     unique.check("issuing CA of this serial", &file.issuing_ca, |ca| vec![ca.serial.1.as_str()])?;
     unique
         .check("certificate of this host", &file.server_certificate, |certificate| vec![certificate.host.as_str()])?;
+    unique.check("next key of this host", &file.next_key, |key| vec![key.host.as_str()])?;
     unique.check("key of this domain with this selector", &file.dkim_key, |key| {
         vec![key.domain.as_str(), key.selector.as_str()]
     })?;
@@ -158,10 +166,12 @@ fn inventory(file: File) -> Inventory {
         site_ca: file.site_ca.map(|ca| SiteCa { certificate: ca.certificate, not_after: ca.not_after.0 }),
         issuing_cas: file.issuing_ca.into_iter().map(|item| item.into_inner().into()).collect(),
         server_certificates: file.server_certificate.into_iter().map(|item| item.into_inner().into()).collect(),
+        next_keys: file.next_key.into_iter().map(|item| item.into_inner().into()).collect(),
         dkim_keys: file.dkim_key.into_iter().map(|item| item.into_inner().into()).collect(),
         ..Inventory::default()
     };
     inventory.server_certificates.sort_by(|a, b| a.host.cmp(&b.host));
+    inventory.next_keys.sort_by(|a, b| a.host.cmp(&b.host));
     inventory
         .dkim_keys
         .sort_by(|a, b| (&a.domain, a.algorithm, &a.selector).cmp(&(&b.domain, b.algorithm, &b.selector)));
@@ -183,6 +193,8 @@ struct File {
     issuing_ca: Vec<Spanned<IssuingEntry>>,
     #[serde(default)]
     server_certificate: Vec<Spanned<ServerEntry>>,
+    #[serde(default)]
+    next_key: Vec<Spanned<NextEntry>>,
     #[serde(default)]
     dkim_key: Vec<Spanned<DkimEntry>>,
 }
@@ -223,6 +235,22 @@ impl From<ServerEntry> for ServerCertificate {
     fn from(entry: ServerEntry) -> Self {
         let ServerEntry { host, serial, key, not_after, chain } = entry;
         Self { host, serial: serial.0, chain, key: key.0, not_after: not_after.0 }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NextEntry {
+    host: HostName,
+    key: Text<Digest>,
+    spki: Text<Digest>,
+    since: Moment,
+}
+
+impl From<NextEntry> for NextKey {
+    fn from(entry: NextEntry) -> Self {
+        let NextEntry { host, key, spki, since } = entry;
+        Self { host, key: key.0, spki: spki.0, since: since.0 }
     }
 }
 
@@ -345,6 +373,11 @@ mod tests {
         })
     }
 
+    fn next_key() -> impl Strategy<Value = NextKey> {
+        let parts = ("[a-z]{1,3}\\.example\\.com", digest(), digest(), at());
+        parts.prop_map(|(host, key, spki, since)| NextKey { host: host.parse().unwrap(), key, spki, since })
+    }
+
     fn dkim() -> impl Strategy<Value = DkimKey> {
         let algorithm = prop_oneof![Just(DkimAlgorithm::Rsa), Just(DkimAlgorithm::Ed25519)];
         let state = prop::sample::select(&DkimState::ALL[..5]);
@@ -361,10 +394,13 @@ mod tests {
             site_ca in prop::option::of(("(.|\n)*", at())),
             mut issuing_cas in prop::collection::vec((any::<[u8; 16]>(), at()), 0..3),
             mut server_certificates in prop::collection::vec(server(), 0..4),
+            mut next_keys in prop::collection::vec(next_key(), 0..4),
             mut dkim_keys in prop::collection::vec(dkim(), 0..4),
         ) -> Inventory {
             server_certificates.sort_by(|a, b| a.host.cmp(&b.host));
             server_certificates.dedup_by(|a, b| a.host == b.host);
+            next_keys.sort_by(|a, b| a.host.cmp(&b.host));
+            next_keys.dedup_by(|a, b| a.host == b.host);
             dkim_keys.sort_by(|a, b| (&a.domain, a.algorithm, &a.selector).cmp(&(&b.domain, b.algorithm, &b.selector)));
             dkim_keys.dedup_by(|a, b| a.domain == b.domain);
             let site_ca = site_ca.map(|(certificate, not_after)| SiteCa { certificate, not_after });
@@ -375,7 +411,15 @@ mod tests {
             });
             let issuing_cas = issuing_cas.collect();
             let secret = Some(Digest::of(b"not public"));
-            Inventory { site_ca, issuing_cas, server_certificates, dkim_keys, credentials: secret, ..Inventory::default() }
+            Inventory {
+                site_ca,
+                issuing_cas,
+                server_certificates,
+                next_keys,
+                dkim_keys,
+                credentials: secret,
+                ..Inventory::default()
+            }
         }
     }
 
@@ -427,6 +471,20 @@ mod tests {
     fn a_newer_version_is_refused_before_its_content() {
         let message = "`postseal.lock` has version 2, and this postseal reads version 1";
         assert_eq!(refusal("new = 1\nversion = 2\n"), ("lock-version", message.into(), Some((2, 11))));
+    }
+
+    #[test]
+    fn a_merge_that_left_two_next_keys_of_a_host_is_refused() {
+        let key = |content: &[u8]| {
+            let digest = Digest::of(content);
+            format!(
+                "[[next_key]]\nhost = \"mail.example.com\"\nkey = \"{digest}\"\nspki = \"{digest}\"\n\
+                 since = 2026-01-01T00:00:00Z\n"
+            )
+        };
+        let two = format!("version = 1\n{}{}", key(b"a"), key(b"b"));
+        let message = "`postseal.lock` has two entries for `mail.example.com`";
+        assert_eq!(refusal(&two), ("lock-duplicate", message.into(), Some((7, 1))));
     }
 
     #[test]
