@@ -4,8 +4,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use postseal::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory};
-use postseal::names::DomainName;
+use postseal::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory, NextKey};
+use postseal::names::{Digest, DomainName};
 use postseal::plan::reason::{self, NOT_THE_LEDGER};
 use postseal::plan::{Difference, Files, difference, public_files};
 use postseal::render::render;
@@ -125,6 +125,24 @@ fn each_step_of_a_rotation_is_told_in_the_files_that_it_changes() {
     let both: &[&str] = &[ROTATION, GONE];
     let last = explained(&files(site, inventory), site, &steps[3]);
     expect(&last, &[(ZONE, both), (MANIFEST, both), (ARC, &[ROTATION]), (SIGNING, &[ROTATION])]);
+}
+
+#[test]
+fn a_next_key_that_came_is_the_reason_of_its_tlsa_record_in_a_clone_too() {
+    let (mut site, inventory) = CASE.clone();
+    site.domains.iter_mut().for_each(|domain| domain.dnssec = true);
+    let waiting = |text: &str| {
+        let host = site.hosts[0].name.clone();
+        let (key, spki) = (Digest::of(b"file"), Digest::of(text.as_bytes()));
+        let next = NextKey { host, key, spki, since: datetime!(2026-12-01 12:00 UTC) };
+        Inventory { next_keys: vec![next], ..inventory.public_part() }
+    };
+    let [one, other] = ["one", "other"].map(|text| Digest::of(text.as_bytes()).short());
+    let came = format!("a next key of mail.example.com waits: {one}");
+    expect(&explained(&files(&site, &inventory), &site, &waiting("one")), &[(ZONE, &[&came])]);
+    let went = format!("next key of mail.example.com: {one} → {other}");
+    expect(&explained(&files(&site, &waiting("one")), &site, &waiting("other")), &[(ZONE, &[&went])]);
+    expect(&explained(&files(&CASE.0, &waiting("one")), &site, &waiting("one")), &[(ZONE, &[NOT_THE_LEDGER])]);
 }
 
 #[test]
@@ -310,10 +328,11 @@ proptest! {
         text in "(.|\n){0,200}",
         name in "[ -~]{1,40}",
         lines in prop::collection::vec("[a-z0-9.]{0,9}\\._domainkey\\.[a-z.]{0,9}\\. 3600 IN TXT [\"a-z;= ]{0,30}", 0..5),
+        keys in prop::collection::vec("_25\\._tcp\\.[a-z.]{0,9}\\. 3600 IN TLSA 3 1 1 [0-9a-f]{0,70}", 0..3),
     ) {
         let (site, inventory) = &*CASE;
         let mut golden = files(site, inventory);
-        golden.insert(ZONE.into(), lines.join("\n"));
+        golden.insert(ZONE.into(), lines.join("\n") + "\n" + &keys.join("\n"));
         golden.insert(MANIFEST.into(), text.clone());
         golden.insert(format!("dns/{name}").into(), text.clone());
         golden.insert(format!("mail.example.com/root/tls/mail.example.com-{}.pem", "4".repeat(32)).into(), text);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{RecordData, Zone};
+use crate::names::Digest;
 
 /// The longest `<character-string>` (RFC 1035 §3.3).
 const STRING_LIMIT: usize = 255;
@@ -19,6 +20,9 @@ pub fn write(zone: &Zone) -> String {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n; {} {}\n{name}. {ttl} IN {kind} ", record.reason, record.rfc);
         match &record.data {
+            RecordData::Caa { tag, value } => {
+                let _ = write!(text, "0 {tag} {}", quoted(value.as_bytes()));
+            }
             RecordData::Txt(value) => text.push_str(&character_strings(value)),
             data => text.push_str(&data.to_string()),
         }
@@ -68,6 +72,14 @@ pub fn txt_records(text: &str) -> impl Iterator<Item = (&str, &str, String)> {
         let name = head.split_once(". ")?.0;
         // Every other part stands between quotes.
         Some((above.strip_prefix("; ").unwrap_or_default(), name, strings.split('"').skip(1).step_by(2).collect()))
+    })
+}
+
+/// Returns the TLSA records of a text that [`write()`] wrote, as host and digest of the key of port 25.
+pub fn tlsa_records(text: &str) -> impl Iterator<Item = (&str, Digest)> {
+    text.lines().filter_map(|line| {
+        let (head, digest) = line.split_once(" IN TLSA 3 1 1 ")?;
+        Some((head.strip_prefix("_25._tcp.")?.split_once(". ")?.0, digest.parse().ok()?))
     })
 }
 

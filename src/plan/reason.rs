@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::dkim;
 use crate::dns::zone;
-use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory, ServerCertificate, SiteCa};
+use crate::inventory::{DkimAlgorithm, DkimKey, DkimState, Inventory, NextKey, ServerCertificate, SiteCa};
 use crate::names::{Digest, DomainName, HostName, Selector, Serial};
 use crate::pki::Certificate;
 use crate::plan::{Difference, Files};
@@ -127,7 +127,35 @@ fn blessed(golden: &Files, inventory: &Inventory) -> Inventory {
     let named = |now: &&ServerCertificate| server_certificates.iter().any(|old| old.host == now.host);
     let unnamed: Vec<_> = inventory.server_certificates.iter().filter(|now| !named(now)).cloned().collect();
     server_certificates.extend(unnamed);
-    Inventory { site_ca, server_certificates, dkim_keys, ..Inventory::default() }
+    let next_keys = next_keys(golden, inventory, &server_certificates);
+    // Where policies stand is not read back: what they changed is told as a change of the settings.
+    let rollouts = inventory.rollouts.clone();
+    Inventory { site_ca, server_certificates, next_keys, dkim_keys, rollouts, ..Inventory::default() }
+}
+
+/// Reads the keys of next certificates from the TLSA records of golden: of a host's keys the one that its certificate has not.
+/// A host without TLSA records there has the key that waits now.
+fn next_keys(golden: &Files, inventory: &Inventory, certificates: &[ServerCertificate]) -> Vec<NextKey> {
+    let mut records: BTreeMap<&str, Vec<Digest>> = BTreeMap::new();
+    for (host, key) in
+        golden.iter().filter(|(path, _)| path.starts_with("dns")).flat_map(|(_, text)| zone::tlsa_records(text))
+    {
+        records.entry(host).or_default().push(key);
+    }
+    let read = records.iter().filter_map(|(host, keys)| {
+        let present = spki(certificates.iter().find(|one| one.host.as_str() == *host)?);
+        let spki = *keys.iter().find(|key| Some(**key) != present)?;
+        Some(NextKey { host: host.parse().ok()?, key: Digest::of(&[]), spki, since: OffsetDateTime::UNIX_EPOCH })
+    });
+    let unnamed = inventory.next_keys.iter().filter(|key| !records.contains_key(key.host.as_str())).cloned();
+    let mut keys: Vec<NextKey> = read.chain(unnamed).collect();
+    keys.sort_by(|a, b| a.host.cmp(&b.host));
+    keys
+}
+
+fn spki(certificate: &ServerCertificate) -> Option<Digest> {
+    let leaf = Certificate::from_pem(&certificate.chain).ok()?;
+    Some(Digest::of(&leaf.facts().spki))
 }
 
 /// Tells whether a host of golden has a key's file.
@@ -185,7 +213,11 @@ fn facts<'a>(old: &'a Inventory, new: &'a Inventory) -> Vec<Fact<'a>> {
         (one.host.clone(), one.serial.to_string(), one.chain.clone())
     });
     let certificates = hosts.into_iter().filter_map(|(old, new)| certificate_fact(old, new));
-    ca_fact(old, new).into_iter().chain(certificates).chain(key_facts(&old.dkim_keys, &new.dkim_keys)).collect()
+    let waiting =
+        steps(&old.next_keys, &new.next_keys, |one| (one.host.clone(), one.spki.to_string(), one.spki.to_string()));
+    let waiting = waiting.into_iter().filter_map(|(old, new)| next_key_fact(old, new));
+    let keys = key_facts(&old.dkim_keys, &new.dkim_keys);
+    ca_fact(old, new).into_iter().chain(certificates).chain(waiting).chain(keys).collect()
 }
 
 /// What was and what is instead of it; one of them at least is there.
@@ -243,8 +275,23 @@ fn certificate_fact<'a>(old: Option<&ServerCertificate>, new: Option<&ServerCert
         (Some(old), None) => format!("certificate of {} is gone: serial {}", old.host, old.serial),
         (None, None) => return None,
     };
-    let mark = |one: &ServerCertificate| format!("{}-{}", one.host, one.serial);
-    Some(Fact { text, about: About::Words(old.into_iter().chain(new).map(mark).collect()) })
+    // Its files have its name, and a TLSA record its key.
+    let marks = |one: &ServerCertificate| {
+        std::iter::once(format!("{}-{}", one.host, one.serial)).chain(spki(one).map(|key| key.to_string()))
+    };
+    Some(Fact { text, about: About::Words(old.into_iter().chain(new).flat_map(marks).collect()) })
+}
+
+fn next_key_fact<'a>(old: Option<&NextKey>, new: Option<&NextKey>) -> Option<Fact<'a>> {
+    let text = match (old, new) {
+        (Some(old), Some(NextKey { host, spki, .. })) => {
+            format!("next key of {host}: {} → {}", old.spki.short(), spki.short())
+        }
+        (None, Some(NextKey { host, spki, .. })) => format!("a next key of {host} waits: {}", spki.short()),
+        (Some(old), None) => format!("the next key of {} waits no more: {}", old.host, old.spki.short()),
+        (None, None) => return None,
+    };
+    Some(Fact { text, about: About::Words(old.into_iter().chain(new).map(|key| key.spki.to_string()).collect()) })
 }
 
 /// Returns the first and the last day of a PEM text's first certificate.
