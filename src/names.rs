@@ -141,21 +141,6 @@ impl HostName {
     }
 }
 
-/// A name that has records and need not be a host's: its labels may hold `_`, as `_spf.example.com` does (RFC 8552 §1.2).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RecordName(String);
-name!(RecordName);
-
-impl FromStr for RecordName {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        // Otherwise `_` is a letter.
-        checked_domain(&text.replace('_', "x"))?;
-        Ok(Self(text.to_ascii_lowercase()))
-    }
-}
-
 fn checked_domain(text: &str) -> Result<String, NameError> {
     let shown = shown(text);
     if text.is_empty() {
