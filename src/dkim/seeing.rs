@@ -1,28 +1,35 @@
-//! What authoritative name servers are asked about DKIM records, and what they say. The asking is `env`'s.
+//! What authoritative name servers are asked about records that something waits for, and what they say. The asking is `env`'s.
+
+use std::collections::BTreeSet;
 
 use crate::dkim::rotation::Sighting;
+use crate::names::HostName;
 
-/// A TXT record that is looked for.
+/// A record that is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Its name, without a dot at its end.
     pub name: String,
-    /// What it must hold for a receiver to act on it.
-    pub wanted: WantedKey,
+    /// What it must hold for others to act on it.
+    pub wanted: WantedRecord,
 }
 
-/// What a DKIM record must say.
+/// What a record must say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WantedKey {
-    /// This key: the `k=` and the `p=` tag.
+pub enum WantedRecord {
+    /// This DKIM key: the `k=` and the `p=` tag.
     Key {
         /// `rsa` or `ed25519`.
         algorithm: &'static str,
         /// In base64.
         public: String,
     },
-    /// That it is revoked: an empty `p=`, or no record at all.
+    /// That the DKIM key is revoked: an empty `p=`, or no record at all.
     Revoked,
+    /// These hosts, in MX records of whatever preference.
+    Mx(BTreeSet<HostName>),
+    /// A policy: the one TXT record there that begins with this one's version says the same. Others do not matter.
+    Policy(String),
 }
 
 /// What the servers say.
@@ -34,9 +41,14 @@ pub struct Answer {
     pub lacking: Vec<(String, String)>,
 }
 
-impl WantedKey {
-    /// Tells what keeps a receiver from acting on the TXT records at the name, each with its strings joined (RFC 6376 §3.6.2.2);
-    /// none if nothing does.
+impl WantedRecord {
+    /// Tells whether MX records are asked for, and not TXT records.
+    pub fn is_mx(&self) -> bool {
+        matches!(self, Self::Mx(_))
+    }
+
+    /// Tells what keeps others from acting on the records at the name: TXT records, each with its strings joined (RFC 6376 §3.6.2.2),
+    /// or the names that MX records have; none if nothing does.
     ///
     /// Tags are compared, not octets: an administrator may add notes (`n=`), leave out what is the default, and break base64
     /// into lines. What narrows the use of the key is told: a test (`t=y`) is to be treated as unsigned mail by receivers, and a
@@ -49,6 +61,8 @@ impl WantedKey {
             (Self::Key { .. }, []) => Some("has no such record"),
             (Self::Key { algorithm, public }, [record]) => key_fault(record, algorithm, public),
             (Self::Key { .. }, [_, _, ..]) => Some("has several TXT records there"),
+            (Self::Mx(hosts), records) => mx_fault(hosts, records),
+            (Self::Policy(text), records) => policy_fault(text, records),
         }
     }
 }
@@ -85,6 +99,48 @@ fn key_fault(record: &[u8], algorithm: &str, public: &str) -> Option<&'static st
         return Some("has the key, but not for mail (s=)");
     }
     value("t").is_some_and(|flags| lists(flags, "y")).then_some("has the key, but only as a test (t=y)")
+}
+
+fn mx_fault(hosts: &BTreeSet<HostName>, records: &[Vec<u8>]) -> Option<&'static str> {
+    let found: BTreeSet<String> = records
+        .iter()
+        .map(|record| String::from_utf8_lossy(record).trim_end_matches('.').to_ascii_lowercase())
+        .collect();
+    let is_there = |host: &HostName| found.contains(host.as_str());
+    match hosts.iter().filter(|host| is_there(host)).count() {
+        count if count < hosts.len() => Some("lacks an MX record"),
+        count if count < found.len() => Some("has an MX record that is to go"),
+        _ => None,
+    }
+}
+
+/// Tells what keeps a policy from being the one that is wanted. There must be one of its kind (RFC 7208 §4.5, RFC 9989 §4.10.1,
+/// RFC 8461 §3.1); order and white space between tags are not compared, of SPF the order of terms is.
+fn policy_fault(wanted: &str, records: &[Vec<u8>]) -> Option<&'static str> {
+    let version = |text: &str| text.split([';', ' ']).next().unwrap_or_default().to_owned();
+    let of_kind = |record: &&Vec<u8>| version(&String::from_utf8_lossy(record)) == version(wanted);
+    let found: Vec<String> =
+        records.iter().filter(of_kind).map(|record| String::from_utf8_lossy(record).into_owned()).collect();
+    match found.as_slice() {
+        [] => Some("has no such record"),
+        [one] if says_the_same(wanted, one) => None,
+        [_] => Some("has another policy"),
+        _ => Some("has several such records"),
+    }
+}
+
+fn says_the_same(wanted: &str, found: &str) -> bool {
+    if wanted.starts_with("v=spf1") {
+        let terms = |text: &str| text.split(' ').filter(|term| !term.is_empty()).map(str::to_ascii_lowercase).collect();
+        let (one, other): (Vec<String>, Vec<String>) = (terms(wanted), terms(found));
+        return one == other;
+    }
+    let sorted = |text| {
+        let mut tags: Vec<(&str, &str)> = tags(text)?;
+        tags.sort_unstable();
+        Some(tags)
+    };
+    sorted(wanted).is_some_and(|tags| sorted(found) == Some(tags))
 }
 
 /// Reads a list of tags (RFC 6376 §3.2); none if it is no such list, or has a tag twice.
@@ -127,13 +183,13 @@ mod tests {
     const REVOKED: &str = "says that the key is revoked";
     const OTHER: &str = "has another key";
 
-    fn fault(wanted: &WantedKey, records: &[&str]) -> Option<&'static str> {
+    fn fault(wanted: &WantedRecord, records: &[&str]) -> Option<&'static str> {
         wanted.fault(&records.iter().map(|record| record.as_bytes().to_vec()).collect::<Vec<_>>())
     }
 
     #[test]
     fn a_record_counts_by_what_its_tags_say() {
-        let rsa = WantedKey::Key { algorithm: "rsa", public: "MIIBIjAN+/==".to_owned() };
+        let rsa = WantedRecord::Key { algorithm: "rsa", public: "MIIBIjAN+/==".to_owned() };
         let hashes = Some("has the key, but not for sha256 (h=)");
         let services = Some("has the key, but not for mail (s=)");
         for (record, expected) in [
@@ -172,7 +228,7 @@ mod tests {
         assert_eq!(fault(&rsa, &["p=MIIBIjAN+/==", "p=MIIBIjAN+/=="]), Some(SEVERAL));
         assert_eq!(fault(&rsa, &["p=MIIBIjAN+/==", "v=spf1 -all"]), Some(SEVERAL));
         assert_eq!(rsa.fault(&[b"v=DKIM1; n=\xff\xfe; p=MIIBIjAN+/==".to_vec()]), None, "a note is in any encoding");
-        let ed25519 = WantedKey::Key { algorithm: "ed25519", public: "11qYAYKx=".to_owned() };
+        let ed25519 = WantedRecord::Key { algorithm: "ed25519", public: "11qYAYKx=".to_owned() };
         assert_eq!(fault(&ed25519, &["v=DKIM1; k=ed25519; p=11qYAYKx="]), None);
         assert_eq!(fault(&ed25519, &["v=DKIM1; p=11qYAYKx="]), Some(OTHER), "without k= it is RSA");
     }
@@ -189,7 +245,47 @@ mod tests {
             (&["v=DKIM1; p=", "v=DKIM1; p=MIIB"], still),
             (&["v=DKIM1;; p = MIIB"], still),
         ] {
-            assert_eq!(fault(&WantedKey::Revoked, records), expected, "{records:?}");
+            assert_eq!(fault(&WantedRecord::Revoked, records), expected, "{records:?}");
         }
+    }
+
+    #[test]
+    fn a_policy_is_there_if_one_record_of_its_kind_says_the_same() {
+        let of = |text: &str| WantedRecord::Policy(text.to_owned());
+        let (dmarc, spf, sts) =
+            (of("v=DMARC1; p=none; rua=mailto:d@example.com"), of("v=spf1 mx ~all"), of("v=STSv1; id=0a1b;"));
+        let (other, several) = (Some("has another policy"), Some("has several such records"));
+        for (wanted, records, expected) in [
+            (&dmarc, &["v=DMARC1; p=none; rua=mailto:d@example.com"][..], None),
+            (&dmarc, &["v=DMARC1;rua=mailto:d@example.com ;p = none;", "v=spf1 -all"], None),
+            (&dmarc, &["v=DMARC1; p=quarantine; rua=mailto:d@example.com"], other),
+            (&dmarc, &["v=DMARC1; p=none"], other),
+            (&dmarc, &["v=DMARC1; p=none; rua=mailto:d@example.com; t=y"], other),
+            (&dmarc, &["v=DMARC1; p=none; p=none; rua=mailto:d@example.com"], other),
+            (&dmarc, &["v=DMARC1; p=none; rua=mailto:d@example.com", "v=DMARC1; p=reject"], several),
+            (&dmarc, &["v=DMARC12; p=none; rua=mailto:d@example.com", "v=spf1 -all", ""], Some(NONE)),
+            (&dmarc, &[], Some(NONE)),
+            (&spf, &["google-site-verification=x", "v=spf1  MX ~all"], None),
+            (&spf, &["v=spf1 ~all mx"], other),
+            (&spf, &["v=spf1 mx -all"], other),
+            (&spf, &["v=spf10 mx ~all"], Some(NONE)),
+            (&spf, &["v=spf1 mx ~all", "v=spf1 mx ~all"], several),
+            (&sts, &["v=STSv1; id=0a1b"], None),
+            (&sts, &["v=STSv1; id=0A1B;"], other),
+            (&sts, &["v=TLSRPTv1; rua=mailto:d@example.com"], Some(NONE)),
+        ] {
+            assert_eq!(fault(wanted, records), expected, "{records:?}");
+        }
+    }
+
+    #[test]
+    fn mx_records_are_there_if_they_name_these_hosts_and_no_other() {
+        let of = |hosts: &[&str]| WantedRecord::Mx(hosts.iter().map(|host| host.parse().unwrap()).collect());
+        let two = of(&["a.example.com", "b.example.com"]);
+        assert_eq!(fault(&two, &["B.example.com.", "a.example.com"]), None);
+        assert_eq!(fault(&two, &["a.example.com"]), Some("lacks an MX record"));
+        assert_eq!(fault(&two, &[]), Some("lacks an MX record"));
+        let leaving = ["a.example.com", "b.example.com", "c.example.com"];
+        assert_eq!(fault(&two, &leaving), Some("has an MX record that is to go"));
     }
 }

@@ -1,7 +1,7 @@
 //! Asks authoritative name servers, each by itself: what a resolver remembers says nothing about what others will see.
 //!
 //! A resolver is asked only for the way: for the NS records of a name, from `_domainkey.DOMAIN` up to the first that has some,
-//! and for the addresses of those servers. Then each address of each server is asked for the TXT records, without recursion.
+//! and for the addresses of those servers. Then each address of each server is asked for the TXT or MX records, without recursion.
 //! A server has a record if at least one of its addresses answers, and all that answer have it.
 
 mod exchange;
@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_proto::rr::Name;
+use hickory_proto::rr::{Name, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use tokio::runtime;
 use tokio::task::JoinSet;
@@ -26,7 +26,7 @@ use self::exchange::Mute;
 use self::search::{Said, Search, Told};
 use self::zone::Zone;
 use crate::dkim::rotation::{Sighting, UNKNOWN_NEGATIVE_TTL};
-use crate::dkim::seeing::{Answer, Question, WantedKey};
+use crate::dkim::seeing::{Answer, Question, WantedRecord};
 use crate::names;
 
 /// Where name servers listen.
@@ -155,13 +155,13 @@ fn tally(
     search: Arc<Search>,
     zone: Arc<Zone>,
     name: Name,
-    wanted: Arc<WantedKey>,
+    wanted: Arc<WantedRecord>,
     mut trail: Vec<Name>,
 ) -> Boxed<Tally> {
     Box::pin(async move {
         let mut tally = Tally::default();
         let mut onward = BTreeSet::new();
-        for told in Arc::clone(&search).ask_all(&zone, &name).await {
+        for told in Arc::clone(&search).ask_all(&zone, &name, record_type(&wanted)).await {
             let mut judged = judge(&told, &wanted, &mut onward);
             if judged.lacking.is_empty() {
                 judged.negative_ttl = search.negative_ttl(&zone, &told).await;
@@ -185,7 +185,7 @@ async fn follow(
     search: Arc<Search>,
     name: Name,
     elsewhere: Elsewhere,
-    wanted: Arc<WantedKey>,
+    wanted: Arc<WantedRecord>,
     trail: Vec<Name>,
 ) -> Tally {
     if trail.len() > MOST_STEPS {
@@ -213,8 +213,12 @@ async fn follow(
     }
 }
 
+fn record_type(wanted: &WantedRecord) -> RecordType {
+    if wanted.is_mx() { RecordType::MX } else { RecordType::TXT }
+}
+
 /// Judges what the addresses of one server say.
-fn judge(told: &Told, wanted: &WantedKey, onward: &mut BTreeSet<Elsewhere>) -> Tally {
+fn judge(told: &Told, wanted: &WantedRecord, onward: &mut BTreeSet<Elsewhere>) -> Tally {
     let who = told.server.shown.clone();
     let answered: Vec<_> = told.said.iter().filter_map(|(at, said)| Some((at, said.as_ref().ok()?))).collect();
     if answered.is_empty() {

@@ -14,7 +14,7 @@ use crate::cli::report::Report;
 use crate::cli::session::{self, Wanted};
 use crate::dkim;
 use crate::dkim::rotation::{self, Line, Moved, Purpose, Sighting, Step, Turn};
-use crate::dkim::seeing::{Answer, Question, WantedKey};
+use crate::dkim::seeing::{Answer, Question, WantedRecord};
 use crate::env::Env;
 use crate::inventory::{DkimAlgorithm, DkimKey, DkimState};
 use crate::names::{Digest, DomainName, Selector};
@@ -309,8 +309,8 @@ fn remove_keys(store: &Writer, keys: &BTreeSet<Digest>) -> Result<(), Failure> {
 
 fn question(key: &DkimKey) -> Question {
     let wanted = match key.state {
-        DkimState::Revoked => WantedKey::Revoked,
-        _ => WantedKey::Key { algorithm: key.algorithm.as_str(), public: key.public.clone() },
+        DkimState::Revoked => WantedRecord::Revoked,
+        _ => WantedRecord::Key { algorithm: key.algorithm.as_str(), public: key.public.clone() },
     };
     Question { name: dkim::record_name(&key.selector, &key.domain), wanted }
 }

@@ -51,7 +51,8 @@ pub(super) struct Told {
 /// What an address says of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Said {
-    /// The TXT records there, each with its strings joined, and their TTL in seconds; there may be none.
+    /// The TXT records there, each with its strings joined, or the names in MX records, and their TTL in seconds; there may be
+    /// none.
     Records(Vec<Vec<u8>>, u32),
     /// It is an alias, for so many seconds.
     Alias(Name, u32),
@@ -97,14 +98,14 @@ impl Search {
         answer
     }
 
-    /// Asks all addresses of all servers of a zone for the TXT records at a name.
-    pub(super) async fn ask_all(self: Arc<Self>, zone: &Arc<Zone>, name: &Name) -> Vec<Told> {
+    /// Asks all addresses of all servers of a zone for the records at a name.
+    pub(super) async fn ask_all(self: Arc<Self>, zone: &Arc<Zone>, name: &Name, kind: RecordType) -> Vec<Told> {
         let mut asked = JoinSet::new();
         for (at, server) in zone.servers.iter().enumerate() {
             for address in server.addresses.iter().copied() {
                 let (search, zone, name) = (Arc::clone(&self), Arc::clone(zone), name.clone());
                 asked.spawn(async move {
-                    let answer = search.ask((address, search.port).into(), &name, RecordType::TXT, false).await;
+                    let answer = search.ask((address, search.port).into(), &name, kind, false).await;
                     (at, address, answer.map(|message| read(&message, &name, &zone.name)))
                 });
             }
@@ -145,7 +146,7 @@ impl Search {
     }
 }
 
-/// Reads what a server of a zone says of the TXT records at a name.
+/// Reads what a server of a zone says of the TXT or MX records at a name.
 fn read(message: &Message, name: &Name, zone: &Name) -> Said {
     match message.response_code {
         ResponseCode::NoError | ResponseCode::NXDomain => {}
@@ -163,6 +164,10 @@ fn read(message: &Message, name: &Name, zone: &Name) -> Said {
             RData::CNAME(target) => return Said::Alias(target.0.to_lowercase(), record.ttl),
             RData::TXT(txt) => {
                 records.push(txt.txt_data.concat());
+                longest = longest.max(record.ttl);
+            }
+            RData::MX(mx) => {
+                records.push(mx.exchange.to_ascii().into_bytes());
                 longest = longest.max(record.ttl);
             }
             _ => {}

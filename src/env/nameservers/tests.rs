@@ -8,7 +8,7 @@ use std::str::FromStr as _;
 use std::sync::{Arc, Mutex};
 
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::rdata::{A, CNAME, NS, SOA, TXT};
+use hickory_proto::rr::rdata::{A, CNAME, MX, NS, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::*;
@@ -69,7 +69,7 @@ impl Stub {
     }
 
     fn look_at_all(&self, names: &[&str]) -> Vec<Answer> {
-        let wanted = WantedKey::Key { algorithm: "rsa", public: "MIIB".to_owned() };
+        let wanted = WantedRecord::Key { algorithm: "rsa", public: "MIIB".to_owned() };
         let questions: Vec<Question> =
             names.iter().map(|name| Question { name: (*name).to_owned(), wanted: wanted.clone() }).collect();
         let resolver: SocketAddr = ([127, 0, 0, 1], self.port).into();
@@ -282,4 +282,27 @@ fn nothing_is_asked_twice_and_a_dead_server_is_waited_for_a_few_times_only() {
     assert!(answers.iter().all(|answer| lacking(answer) == [("ns.example.com", "does not answer")]));
     let tried = names.iter().filter(|name| dead.asked(&format!("{name}."), RecordType::TXT) > 0).count();
     assert!(tried <= 64, "{tried}");
+}
+
+#[test]
+fn mx_records_are_asked_for_where_hosts_are_wanted() {
+    let stub = Stub::new(&["127.0.0.1"], |query, _| {
+        let asked = &query.queries[0];
+        let mx = |host| Record::from_rdata(asked.name().clone(), 300, RData::MX(MX::new(10, name(host))));
+        match asked.query_type() {
+            RecordType::MX => vec![octets(&answer_to(query, vec![mx("A.example.net."), mx("b.example.net.")]))],
+            _ => vec![octets(&well(query))],
+        }
+    });
+    let look = |hosts: &[&str]| {
+        let wanted = WantedRecord::Mx(hosts.iter().map(|host| host.parse().unwrap()).collect());
+        let question = Question { name: "m.example.com".to_owned(), wanted };
+        let resolver: SocketAddr = ([127, 0, 0, 1], stub.port).into();
+        answer_all(Search::new(vec![resolver], stub.port, Duration::from_millis(150)), &[question], &|_| {}).remove(0)
+    };
+    let there = Sighting::Everywhere { ttl: 300, negative_ttl: 300 };
+    assert_eq!(look(&["a.example.net", "b.example.net"]).sighting, there);
+    let answer = look(&["a.example.net"]);
+    assert_eq!(answer.sighting, Sighting::Nowhere);
+    assert_eq!(answer.lacking[0].1, "has an MX record that is to go");
 }
