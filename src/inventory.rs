@@ -23,6 +23,7 @@ pub struct Inventory {
     /// [`DkimKey::public_part`].
     pub dkim_keys: Vec<DkimKey>,
     /// Where domains stand on the way to their policies, sorted by domain and track; who is not in it stands at the beginning.
+    /// When read from the lock, their [`Rollout::public_part`].
     pub rollouts: Vec<Rollout>,
     /// Accounts, sorted by address; empty when read from the lock.
     pub users: Vec<User>,
@@ -48,7 +49,7 @@ impl Inventory {
             next_keys: self.next_keys.clone(),
             issuing_cas: self.live_issuing_cas().map(IssuingCa::public_part).collect(),
             dkim_keys: self.dkim_keys.iter().map(DkimKey::public_part).collect(),
-            rollouts: self.rollouts.clone(),
+            rollouts: self.rollouts.iter().filter_map(Rollout::public_part).collect(),
             ..Self::default()
         }
     }
@@ -251,13 +252,68 @@ pub struct Rollout {
     pub stage: Stage,
     /// Since when it stands there.
     pub since: OffsetDateTime,
-    /// Of MTA-STS that is enforced or withdrawn: the longest `max_age` that a sender may remember, in seconds.
+    /// Since when every authoritative name server has the stage's record; the waits for the next stage begin then.
+    pub seen: Option<OffsetDateTime>,
+    /// When it was last found that evidence for the next stage is missing.
+    pub looked: Option<OffsetDateTime>,
+    /// Of MTA-STS: the longest `max_age` of an enforced policy that a sender may remember, in seconds; none if nobody does.
+    /// While there is one, [`Self::mx`] are the hosts that MX records name.
     pub max_age: Option<u32>,
-    /// Of MTA-STS that is enforced: the hosts that MX records name, sorted; a change of the site's hosts reaches them only after
-    /// every sender has heard of it.
+    /// Of MTA-STS: the hosts that MX records name, sorted. Without [`Self::max_age`] it is only known which they were.
     pub mx: Vec<HostName>,
-    /// Since when the policy also names the hosts that MX records are to name.
-    pub mx_since: Option<OffsetDateTime>,
+    /// The hosts that the MTA-STS policy lists beside those, because they come or they leave; sorted.
+    pub also: Vec<HostName>,
+    /// Of a change of MX records while a policy is remembered: how far it is.
+    pub change: Option<MxChange>,
+}
+
+/// How far a change of MX records is while senders remember an enforced MTA-STS policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MxChange {
+    /// The step.
+    pub step: MxStep,
+    /// When it was recorded.
+    pub since: OffsetDateTime,
+    /// Since when every authoritative name server has what it publishes.
+    pub seen: Option<OffsetDateTime>,
+}
+
+/// The steps of a change of MX records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MxStep {
+    /// The policy lists the hosts that come; MX records are as before.
+    Announced,
+    /// MX records name them; the policy still lists those that left.
+    Moved,
+}
+
+impl MxStep {
+    /// Every step, in their order.
+    pub const ALL: [Self; 2] = [Self::Announced, Self::Moved];
+
+    /// Returns the step's name in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Announced => "announced",
+            Self::Moved => "moved",
+        }
+    }
+}
+
+impl Rollout {
+    /// Makes the record of a domain that enters a stage.
+    pub fn new(domain: DomainName, stage: Stage, since: OffsetDateTime) -> Self {
+        let (mx, also) = (Vec::new(), Vec::new());
+        Self { domain, stage, since, seen: None, looked: None, max_age: None, mx, also, change: None }
+    }
+
+    /// Returns what rendering depends on; none if that is nothing, for the domain stands where it would without a record.
+    pub fn public_part(&self) -> Option<Self> {
+        let is_plain = self.stage == Stage::first(self.stage.track()) && self.max_age.is_none();
+        let mx = if self.max_age.is_some() { self.mx.clone() } else { Vec::new() };
+        let public = Self::new(self.domain.clone(), self.stage, self.since);
+        (!is_plain).then(|| Self { max_age: self.max_age, mx, also: self.also.clone(), ..public })
+    }
 }
 
 /// An account.

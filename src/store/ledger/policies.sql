@@ -5,21 +5,45 @@ CREATE TABLE rollout (
     track    TEXT NOT NULL CHECK (track IN ('dmarc', 'mta_sts', 'spf')),
     stage    TEXT NOT NULL,
     since    INTEGER NOT NULL,
-    -- Of MTA-STS: the longest that a sender may remember a policy of before, in seconds.
+    -- Since when every authoritative server has the record of the stage.
+    seen     INTEGER,
+    -- When evidence for the next stage was last found to be missing.
+    looked   INTEGER,
+    -- Of MTA-STS: the longest max_age of an enforced policy that a sender may remember, in seconds.
     max_age  INTEGER CHECK (max_age BETWEEN 0 AND 31557600),
-    -- Of MTA-STS that is enforced: since when the policy also names the hosts that are to come.
+    -- Of a change of MX records meanwhile: its step, since when, and since when every server has what the step publishes.
+    mx_step  TEXT CHECK (mx_step IN ('announced', 'moved')),
     mx_since INTEGER,
+    mx_seen  INTEGER,
     PRIMARY KEY (domain, track),
+    CONSTRAINT only_mta_sts_is_remembered CHECK (track = 'mta_sts' OR (max_age IS NULL AND mx_step IS NULL)),
+    CONSTRAINT enforced_is_remembered CHECK (stage NOT IN ('enforce', 'enforce-long', 'withdrawn') OR max_age IS NOT NULL),
+    CONSTRAINT off_is_forgotten CHECK (stage <> 'off' OR max_age IS NULL),
+    CONSTRAINT change_has_begun CHECK ((mx_step IS NULL) = (mx_since IS NULL)),
+    CONSTRAINT change_is_seen_in_its_step CHECK (mx_seen IS NULL OR mx_step IS NOT NULL),
     CONSTRAINT stage_is_of_its_track CHECK (
         (track = 'dmarc' AND stage IN ('none', 'quarantine', 'reject'))
         OR (track = 'mta_sts' AND stage IN ('off', 'testing', 'enforce', 'enforce-long', 'withdrawn'))
         OR (track = 'spf' AND stage IN ('softfail', 'fail')))
 ) STRICT;
 
--- The hosts that the MX records of a domain name while its MTA-STS policy is enforced.
+-- A way is gone step by step; back, all of DMARC's and SPF's at once, for milder is safe.
+CREATE TRIGGER rollout_skips_no_step BEFORE UPDATE OF stage ON rollout
+WHEN (OLD.stage = 'none' AND NEW.stage = 'reject')
+  OR (OLD.stage = 'off' AND NEW.stage NOT IN ('off', 'testing'))
+  OR (OLD.stage = 'testing' AND NEW.stage = 'enforce-long')
+  OR (OLD.stage IN ('enforce', 'enforce-long') AND NEW.stage = 'off')
+  OR (OLD.stage = 'withdrawn' AND NEW.stage IN ('enforce', 'enforce-long'))
+BEGIN
+    SELECT RAISE(ABORT, 'a rollout skips no step');
+END;
+
+-- The hosts that a domain's MX records name by its MTA-STS policy, and those that the policy lists beside them.
 CREATE TABLE rollout_mx (
     domain TEXT NOT NULL,
     host   TEXT NOT NULL,
+    -- Whether MX records name it.
+    is_mx  INTEGER NOT NULL CHECK (is_mx IN (0, 1)),
     PRIMARY KEY (domain, host)
 ) STRICT, WITHOUT ROWID;
 

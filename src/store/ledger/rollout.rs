@@ -3,40 +3,41 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
+use time::OffsetDateTime;
 
-use super::read::{all, text, time};
+use super::read::{all, one_of, text, time};
 use super::{LedgerError, Transaction, moment, parsed};
-use crate::inventory::Rollout;
+use crate::inventory::{MxChange, MxStep, Rollout};
 use crate::names::{DomainName, HostName};
 use crate::stages::{Stage, Track};
 
 /// Returns every recorded step, sorted by domain and track.
 pub(super) fn rollouts(sql: &Connection) -> Result<Vec<Rollout>, LedgerError> {
-    let mut hosts: BTreeMap<DomainName, Vec<HostName>> = BTreeMap::new();
-    let rows = all(sql, "SELECT domain, host FROM rollout_mx", [], |row| {
-        Ok((parsed(&text(row, 0)?, "domain")?, parsed(&text(row, 1)?, "host name")?))
+    let mut hosts: BTreeMap<DomainName, (Vec<HostName>, Vec<HostName>)> = BTreeMap::new();
+    let rows = all(sql, "SELECT domain, host, is_mx FROM rollout_mx ORDER BY domain, host", [], |row| {
+        let domain: DomainName = parsed(&text(row, 0)?, "domain name")?;
+        let host: HostName = parsed(&text(row, 1)?, "host name")?;
+        Ok((domain, host, row.get::<_, bool>(2)?))
     })?;
-    for (domain, host) in rows {
-        hosts.entry(domain).or_default().push(host);
+    for (domain, host, is_mx) in rows {
+        let (mx, also) = hosts.entry(domain).or_default();
+        if is_mx { mx.push(host) } else { also.push(host) }
     }
-    let mut found = all(sql, "SELECT domain, track, stage, since, max_age, mx_since FROM rollout", [], |row| {
-        let (track, word) = (text(row, 1)?, text(row, 2)?);
-        let track = Track::ALL.into_iter().find(|known| known.as_str() == track);
-        let stage = track.and_then(|track| Stage::of(track, &word));
+    let query = "SELECT domain, track, stage, since, seen, looked, max_age, mx_step, mx_since, mx_seen FROM rollout";
+    let mut found = all(sql, query, [], |row| {
+        let later = |column| row.get::<_, Option<i64>>(column)?.map(moment).transpose();
+        let (track, word) = (one_of(&text(row, 1)?, Track::ALL, Track::as_str)?, text(row, 2)?);
         let damaged = || LedgerError::Damaged { what: format!("`{word}`, which is no stage") };
-        Ok(Rollout {
-            domain: parsed(&text(row, 0)?, "domain")?,
-            stage: stage.ok_or_else(damaged)?,
-            since: time(row, 3)?,
-            max_age: row.get(4)?,
-            mx: Vec::new(),
-            mx_since: row.get::<_, Option<i64>>(5)?.map(moment).transpose()?,
-        })
+        let stage = Stage::of(track, &word).ok_or_else(damaged)?;
+        let step: Option<String> = row.get(7)?;
+        let step = step.map(|step| one_of(&step, MxStep::ALL, MxStep::as_str)).transpose()?;
+        let seen = later(9)?;
+        let change = step.zip(later(8)?).map(|(step, since)| MxChange { step, since, seen });
+        let rollout = Rollout::new(parsed(&text(row, 0)?, "domain name")?, stage, time(row, 3)?);
+        Ok(Rollout { seen: later(4)?, looked: later(5)?, max_age: row.get(6)?, change, ..rollout })
     })?;
     for rollout in found.iter_mut().filter(|rollout| rollout.stage.track() == Track::MtaSts) {
-        let mut mx = hosts.remove(&rollout.domain).unwrap_or_default();
-        mx.sort();
-        rollout.mx = mx;
+        (rollout.mx, rollout.also) = hosts.remove(&rollout.domain).unwrap_or_default();
     }
     found.sort_by(|a, b| (&a.domain, a.stage.track()).cmp(&(&b.domain, b.stage.track())));
     Ok(found)
@@ -47,22 +48,33 @@ impl Transaction<'_> {
     pub fn save_rollout(&mut self, rollout: &Rollout) -> Result<(), LedgerError> {
         let sql = self.connection();
         let domain = rollout.domain.as_str();
-        sql.execute(
-            "INSERT INTO rollout (domain, track, stage, since, max_age, mx_since) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (domain, track) DO UPDATE SET stage = ?3, since = ?4, max_age = ?5, mx_since = ?6",
-            params![
-                domain,
-                rollout.stage.track().as_str(),
-                rollout.stage.as_str(),
-                rollout.since.unix_timestamp(),
-                rollout.max_age,
-                rollout.mx_since.map(time::OffsetDateTime::unix_timestamp),
-            ],
-        )?;
+        let seconds = |at: Option<OffsetDateTime>| at.map(OffsetDateTime::unix_timestamp);
+        let change = rollout.change;
+        sql.prepare_cached(
+            "INSERT INTO rollout (domain, track, stage, since, seen, looked, max_age, mx_step, mx_since, mx_seen)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT (domain, track) DO UPDATE SET
+                 stage = ?3, since = ?4, seen = ?5, looked = ?6, max_age = ?7, mx_step = ?8, mx_since = ?9, mx_seen = ?10",
+        )?
+        .execute(params![
+            domain,
+            rollout.stage.track().as_str(),
+            rollout.stage.as_str(),
+            rollout.since.unix_timestamp(),
+            seconds(rollout.seen),
+            seconds(rollout.looked),
+            rollout.max_age,
+            change.map(|change| change.step.as_str()),
+            seconds(change.map(|change| change.since)),
+            seconds(change.and_then(|change| change.seen)),
+        ])?;
         if rollout.stage.track() == Track::MtaSts {
-            sql.execute("DELETE FROM rollout_mx WHERE domain = ?1", [domain])?;
-            for host in &rollout.mx {
-                sql.execute("INSERT INTO rollout_mx (domain, host) VALUES (?1, ?2)", [domain, host.as_str()])?;
+            sql.prepare_cached("DELETE FROM rollout_mx WHERE domain = ?1")?.execute([domain])?;
+            let mut insert = sql.prepare_cached("INSERT INTO rollout_mx (domain, host, is_mx) VALUES (?1, ?2, ?3)")?;
+            for (hosts, is_mx) in [(&rollout.mx, true), (&rollout.also, false)] {
+                for host in hosts {
+                    insert.execute(params![domain, host.as_str(), is_mx])?;
+                }
             }
         }
         Ok(())
