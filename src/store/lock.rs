@@ -14,15 +14,20 @@ use toml::Spanned;
 
 use crate::diag::{Diagnostic, Place, Source};
 use crate::inventory::{
-    CertificateStatus, DkimAlgorithm, DkimKey, DkimState, Inventory, IssuingCa, NextKey, ServerCertificate, SiteCa,
+    CertificateStatus, DkimAlgorithm, DkimKey, DkimState, Inventory, IssuingCa, NextKey, Rollout, ServerCertificate,
+    SiteCa,
 };
 use crate::names::{Digest, DomainName, HostName, Selector, Serial};
+use crate::stages::{Stage, Track};
 
 const HEADER: &str = "# Written by postseal from its ledger; do not edit it, commit it.
 # It holds public facts only: what `postseal diff` needs where there is no ledger.
 ";
 
 const VERSION: i64 = 1;
+
+/// The longest `max_age` of MTA-STS (RFC 8461 §3.2).
+const LONGEST_AGE: u32 = 31_557_600;
 
 const MEND: &str = "write it anew with `postseal render` where the ledger is, and commit it";
 
@@ -64,7 +69,27 @@ pub fn write(inventory: &Inventory) -> String {
         line(&mut text, "public", &quoted(&key.public));
         line(&mut text, "key", &quoted(&key.key.to_string()));
     }
+    rollouts(&mut text, inventory);
     text
+}
+
+fn rollouts(text: &mut String, inventory: &Inventory) {
+    for rollout in inventory.rollouts.iter().filter_map(Rollout::public_part) {
+        text.push_str("\n[[rollout]]\n");
+        line(text, "domain", &quoted(rollout.domain.as_str()));
+        line(text, "track", &quoted(rollout.stage.track().as_str()));
+        line(text, "stage", &quoted(rollout.stage.as_str()));
+        line(text, "since", &moment(rollout.since));
+        if let Some(max_age) = rollout.max_age {
+            line(text, "max_age", &max_age.to_string());
+        }
+        for (name, hosts) in [("mx", &rollout.mx), ("also", &rollout.also)] {
+            if !hosts.is_empty() {
+                let hosts: Vec<String> = hosts.iter().map(|host| quoted(host.as_str())).collect();
+                line(text, name, &format!("[{}]", hosts.join(", ")));
+            }
+        }
+    }
 }
 
 fn line(text: &mut String, name: &str, value: &str) {
@@ -125,6 +150,9 @@ pub fn read(text: &str, path: &Utf8Path) -> Result<Inventory, Box<Diagnostic>> {
         // Of these there may be several: a selector tells them apart, and was looked at above.
         State::Published | State::Retiring | State::Revoked => vec![key.domain.as_str(), key.selector.as_str(), ""],
     })?;
+    unique.check("stage of this domain on this track", &file.rollout, |rollout| {
+        vec![rollout.0.domain.as_str(), rollout.0.stage.track().as_str()]
+    })?;
     Ok(inventory(file))
 }
 
@@ -168,8 +196,10 @@ fn inventory(file: File) -> Inventory {
         server_certificates: file.server_certificate.into_iter().map(|item| item.into_inner().into()).collect(),
         next_keys: file.next_key.into_iter().map(|item| item.into_inner().into()).collect(),
         dkim_keys: file.dkim_key.into_iter().map(|item| item.into_inner().into()).collect(),
+        rollouts: file.rollout.into_iter().map(|item| item.into_inner().0).collect(),
         ..Inventory::default()
     };
+    inventory.rollouts.sort_by(|a, b| (&a.domain, a.stage.track()).cmp(&(&b.domain, b.stage.track())));
     inventory.server_certificates.sort_by(|a, b| a.host.cmp(&b.host));
     inventory.next_keys.sort_by(|a, b| a.host.cmp(&b.host));
     inventory
@@ -197,6 +227,8 @@ struct File {
     next_key: Vec<Spanned<NextEntry>>,
     #[serde(default)]
     dkim_key: Vec<Spanned<DkimEntry>>,
+    #[serde(default)]
+    rollout: Vec<Spanned<RolloutEntry>>,
 }
 
 #[derive(Deserialize)]
@@ -277,6 +309,40 @@ impl From<DkimEntry> for DkimKey {
         };
         let made = Self::new((domain, algorithm.into()), selector, (public.0.0, key.0), since.0);
         Self { state, ..made }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "RolloutFields")]
+struct RolloutEntry(Rollout);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RolloutFields {
+    domain: DomainName,
+    track: String,
+    stage: String,
+    since: Moment,
+    max_age: Option<u32>,
+    #[serde(default)]
+    mx: BTreeSet<HostName>,
+    #[serde(default)]
+    also: BTreeSet<HostName>,
+}
+
+impl TryFrom<RolloutFields> for RolloutEntry {
+    type Error = &'static str;
+
+    fn try_from(fields: RolloutFields) -> Result<Self, Self::Error> {
+        let RolloutFields { domain, track, stage, since, max_age, mx, also } = fields;
+        let track = Track::ALL.into_iter().find(|known| known.as_str() == track).ok_or("there is no such track")?;
+        let stage = Stage::of(track, &stage).ok_or("there is no such stage on this track")?;
+        let is_sts = track == Track::MtaSts && stage != Stage::first(track);
+        if max_age.is_some_and(|age| age > LONGEST_AGE) || (max_age.is_some() && !is_sts) {
+            return Err("a max_age is one of MTA-STS, and at most a year");
+        }
+        let (mx, also) = (mx.into_iter().collect(), also.into_iter().collect());
+        Ok(Self(Rollout { max_age, mx, also, ..Rollout::new(domain, stage, since.0) }))
     }
 }
 
@@ -389,6 +455,35 @@ mod tests {
         })
     }
 
+    fn rollout() -> impl Strategy<Value = Rollout> {
+        let words = [
+            "none",
+            "quarantine",
+            "reject",
+            "softfail",
+            "fail",
+            "off",
+            "testing",
+            "enforce",
+            "enforce-long",
+            "withdrawn",
+        ];
+        let stages = words.iter().flat_map(|word| Track::ALL.into_iter().filter_map(|track| Stage::of(track, word)));
+        let hosts = || prop::collection::btree_set("[a-z]{1,3}\\.example\\.com", 0..3);
+        let age = prop::option::of(0..=31_557_600_u32);
+        let parts = ("[a-z]{1,3}\\.org", prop::sample::select(stages.collect::<Vec<_>>()), at(), age, hosts(), hosts());
+        parts.prop_map(|(domain, stage, since, age, mx, also)| {
+            let named =
+                |hosts: std::collections::BTreeSet<String>| hosts.iter().map(|host| host.parse().unwrap()).collect();
+            let (mx, also): (Vec<HostName>, Vec<HostName>) = (named(mx), named(also));
+            let is_sts = stage.track() == Track::MtaSts && stage != Stage::first(Track::MtaSts);
+            let max_age = age.filter(|_| is_sts);
+            let also = if max_age.is_some() { also } else { Vec::new() };
+            // What was seen of name servers changes no file.
+            Rollout { seen: Some(since), max_age, mx, also, ..Rollout::new(domain.parse().unwrap(), stage, since) }
+        })
+    }
+
     prop_compose! {
         fn inventories()(
             site_ca in prop::option::of(("(.|\n)*", at())),
@@ -396,6 +491,7 @@ mod tests {
             mut server_certificates in prop::collection::vec(server(), 0..4),
             mut next_keys in prop::collection::vec(next_key(), 0..4),
             mut dkim_keys in prop::collection::vec(dkim(), 0..4),
+            mut rollouts in prop::collection::vec(rollout(), 0..4),
         ) -> Inventory {
             server_certificates.sort_by(|a, b| a.host.cmp(&b.host));
             server_certificates.dedup_by(|a, b| a.host == b.host);
@@ -403,6 +499,8 @@ mod tests {
             next_keys.dedup_by(|a, b| a.host == b.host);
             dkim_keys.sort_by(|a, b| (&a.domain, a.algorithm, &a.selector).cmp(&(&b.domain, b.algorithm, &b.selector)));
             dkim_keys.dedup_by(|a, b| a.domain == b.domain);
+            rollouts.sort_by(|a, b| (&a.domain, a.stage.track()).cmp(&(&b.domain, b.stage.track())));
+            rollouts.dedup_by(|a, b| a.domain == b.domain);
             let site_ca = site_ca.map(|(certificate, not_after)| SiteCa { certificate, not_after });
             issuing_cas.dedup_by_key(|ca| Serial::from_random(ca.0));
             let issuing_cas = issuing_cas.into_iter().map(|(serial, not_after)| {
@@ -417,6 +515,7 @@ mod tests {
                 server_certificates,
                 next_keys,
                 dkim_keys,
+                rollouts,
                 credentials: secret,
                 ..Inventory::default()
             }
@@ -501,5 +600,22 @@ since = 2026-01-01T00:00:00Z\npublic = \"\"\nkey = \"{digest}\"\n"
         assert_eq!(refusal(&two), ("lock-duplicate", message.into(), Some((10, 1))));
         let same = format!("version = 1\n{}{}", key("a"), key("a"));
         assert_eq!(refusal(&same).1, "`postseal.lock` has two entries for `example.com a`");
+    }
+
+    #[test]
+    fn a_stage_of_another_track_or_twice_the_same_track_is_refused() {
+        let rollout = |track: &str, stage: &str| {
+            format!(
+                "[[rollout]]\ndomain = \"example.com\"\ntrack = \"{track}\"\nstage = \"{stage}\"\nsince = 2026-01-01T00:00:00Z\n"
+            )
+        };
+        let (dmarc, wrong) = (rollout("dmarc", "quarantine"), rollout("spf", "quarantine"));
+        assert_eq!(refusal(&format!("version = 1\n{wrong}")).0, "lock-unreadable");
+        assert_eq!(refusal(&format!("version = 1\n{dmarc}max_age = 1\n")).0, "lock-unreadable");
+        let twice = refusal(&format!("version = 1\n{dmarc}{dmarc}"));
+        assert_eq!(
+            (twice.0, twice.1.as_str()),
+            ("lock-duplicate", "`postseal.lock` has two entries for `example.com dmarc`")
+        );
     }
 }

@@ -280,7 +280,7 @@ fn a_newer_ledger_and_a_foreign_file_are_refused() {
         Ledger::prepare(sql).unwrap_err()
     };
     let newer = open(&format!("PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 99"));
-    assert_eq!(newer, LedgerError::Newer { found: 99, known: 4 });
+    assert_eq!(newer, LedgerError::Newer { found: 99, known: 5 });
     assert_eq!(open("PRAGMA application_id = 77"), LedgerError::NotOurs);
     assert_eq!(open("PRAGMA user_version = 1"), LedgerError::NotOurs);
 }
@@ -521,4 +521,37 @@ fn what_nothing_can_be_rendered_without_stays_though_it_has_ended() {
     };
     ledger.transact(replaced).unwrap();
     assert_eq!(ledger.transact(|tx| tx.expire_certificates(LATER)).unwrap(), [serial(9)]);
+}
+
+#[test]
+fn a_stage_is_kept_as_it_was_recorded_and_none_is_skipped() {
+    use crate::inventory::{MxChange, MxStep, Rollout};
+    use crate::stages::{DmarcPolicy, Stage, StsStage};
+
+    let mut ledger = ledger();
+    let at = datetime!(2026-11-24 12:00 UTC);
+    let stage = |stage| Rollout::new("example.com".parse().unwrap(), stage, at);
+    let change = MxChange { step: MxStep::Announced, since: at, seen: Some(at) };
+    let sts = Rollout {
+        seen: Some(at),
+        max_age: Some(604_800),
+        mx: vec!["a.example.com".parse().unwrap()],
+        also: vec!["b.example.com".parse().unwrap(), "c.example.com".parse().unwrap()],
+        change: Some(change),
+        ..stage(Stage::MtaSts(StsStage::Enforce))
+    };
+    let dmarc = Rollout { looked: Some(at), ..stage(Stage::Dmarc(DmarcPolicy::None)) };
+    let save = |ledger: &mut Ledger, rollout: &Rollout| {
+        ledger.transact(|ledger| Ok::<_, LedgerError>(ledger.save_rollout(rollout)?))
+    };
+    for rollout in [&sts, &dmarc, &sts] {
+        save(&mut ledger, rollout).unwrap();
+    }
+    assert_eq!(ledger.inventory().unwrap().rollouts, [dmarc, sts.clone()]);
+    let reject = stage(Stage::Dmarc(DmarcPolicy::Reject));
+    for wrong in [reject, stage(Stage::MtaSts(StsStage::Off))] {
+        assert!(matches!(save(&mut ledger, &wrong), Err(LedgerError::Refused(_))), "{wrong:?}");
+    }
+    let forgetful = Rollout { max_age: None, ..sts };
+    assert!(matches!(save(&mut ledger, &forgetful), Err(LedgerError::Refused(_))));
 }
