@@ -114,14 +114,7 @@ fn with_web(mut site: Site) -> Site {
 }
 
 fn rolled(domain: &str, stage: Stage) -> Inventory {
-    let rollout = Rollout {
-        domain: domain.parse().unwrap(),
-        stage,
-        since: datetime!(2026-11-24 00:00 UTC),
-        max_age: None,
-        mx: Vec::new(),
-        mx_since: None,
-    };
+    let rollout = Rollout::new(domain.parse().unwrap(), stage, datetime!(2026-11-24 00:00 UTC));
     Inventory { rollouts: vec![rollout], ..Inventory::default() }
 }
 
