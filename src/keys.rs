@@ -536,6 +536,8 @@ pub enum PemItem {
     Crl(Vec<u8>),
     /// An unencrypted private key as PKCS#8 DER, whatever form it had in the text.
     PrivateKey(Secret),
+    /// A public key: its SubjectPublicKeyInfo as DER.
+    PublicKey(Vec<u8>),
     /// A certificate request (PKCS#10) as DER.
     Request(Vec<u8>),
     /// Something else that is well formed.
@@ -569,6 +571,7 @@ pub fn pem_items(text: &[u8]) -> Result<Vec<PemItem>, KeyError> {
                 der.zeroize();
                 key.map(PemItem::PrivateKey)
             }
+            rustls_pemfile::Item::SubjectPublicKeyInfo(der) => Ok(PemItem::PublicKey(der.to_vec())),
             rustls_pemfile::Item::Csr(der) => Ok(PemItem::Request(der.to_vec())),
             _ => Ok(PemItem::Other),
         })

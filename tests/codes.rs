@@ -185,6 +185,8 @@ const CASES: &[Case] = &[
         postseal(site, ["dkim", "confirm", "202611r"])
     }),
     ("dkim-selector-used", 2, |site| import_key(site, "202611r", SEED)),
+    ("dnskey-private", 2, |site| of_file(site, "ds", "Private-key-format: v1.3\n")),
+    ("dnskey-refused", 2, |site| of_file(site, "ds", "example.com. IN A 203.0.113.10\n")),
     ("domain-not-named", 2, |site| {
         second_domain(site);
         postseal(site, ["dkim", "rotate"])
@@ -346,6 +348,8 @@ const CASES: &[Case] = &[
     ("template", 2, |site| template(site, "smtpd.conf", "{% if")),
     ("template-unknown", 2, |site| template(site, "smtp.conf", "")),
     ("template-unquoted", 2, |site| template(site, "smtpd.conf", "{{ host }}")),
+    ("tlsa-private", 2, |site| of_file(site, "tlsa", "-----BEGIN PRIVATE KEY-----\n")),
+    ("tlsa-refused", 2, |site| of_file(site, "tlsa", "no certificate\n")),
     ("token", 3, |site| {
         let key = postseal::keys::generate(postseal::keys::KeyKind::P256).unwrap();
         let (hosts, serial) = (["mail.example.com".parse().unwrap()], postseal::names::Serial::from_random([1; 16]));
@@ -398,6 +402,13 @@ fn trust_one_ca(site: &Path) {
 
 /// An Ed25519 key (RFC 8032 §7.1, test 1).
 const SEED: &str = "nWGxne/9WmC6hEr0kuwsxERJxXN7MmkZcDusAxyuf2A=\n";
+
+/// What a command says of a file that holds something else.
+fn of_file(site: &Path, command: &str, content: &str) -> Answer {
+    let file = site.join("given");
+    fs::write(&file, content).unwrap();
+    postseal(site, [command, file.to_str().unwrap()])
+}
 
 fn import_key(site: &Path, selector: &str, key: &str) -> Answer {
     let file = site.join("key");

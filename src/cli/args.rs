@@ -77,6 +77,10 @@ pub(super) enum Command {
     Dkim(super::dkim::DkimCommand),
     /// Show the DNS records to publish
     Dns(Dns),
+    /// Show what the zone above is to be told of a signed zone's keys: DS, CDS and CDNSKEY (DNSSEC)
+    Ds(super::ds::Ds),
+    /// Show what DNS is to say of the key of a certificate: TLSA 3 1 1 (DANE)
+    Tlsa(super::tlsa::Tlsa),
     /// Render every file into out/
     Render,
     /// Compare what is rendered with golden/ (exit code 1 if it differs)

@@ -8,6 +8,7 @@ mod confirm;
 mod csr;
 mod dkim;
 pub mod draw;
+mod ds;
 mod export;
 mod failure;
 mod fsck;
@@ -31,6 +32,7 @@ mod show;
 mod status;
 mod takeover;
 mod tick;
+mod tlsa;
 mod user;
 
 use std::ffi::OsString;
@@ -92,6 +94,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Forma
         Command::Diff(diff) => golden::diff(site, diff.exit_zero),
         Command::Dkim(dkim) => self::dkim::obey(env, site, dkim),
         Command::Dns(dns) => show::dns(site, dns.domain.as_ref()),
+        Command::Ds(ds) => self::ds::ds(ds),
         Command::Export(export) => self::export::export(env, site, export),
         Command::Fsck => fsck::fsck(env, site),
         Command::Init(init) => self::init::init(env, site, init),
@@ -102,6 +105,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Forma
         Command::Server(server) => server::obey(env, site, server),
         Command::Status(status) => self::status::status(env, site, status, format),
         Command::Tick(tick) => self::tick::tick(env, site, tick),
+        Command::Tlsa(tlsa) => self::tlsa::tlsa(tlsa),
         Command::User(UserCommand::Add(add)) => user::add(env, site, add),
         Command::User(UserCommand::Confirm(confirm)) => self::confirm::confirm(env, site, confirm),
         Command::User(UserCommand::Handout(handout)) => self::handout::handout(env, site, handout),

@@ -1,5 +1,6 @@
 //! DNS records as data, without a resolver. Where a record comes from is `records`' business; `zone` writes them as text.
 
+pub mod ds;
 pub mod zone;
 
 use std::borrow::Cow;
