@@ -11,7 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::names::{Digest, NameError, shown};
 use crate::plan::holds_secret;
-use crate::platform::Layout;
+use crate::platform::{Layout, WebServer};
 use crate::secret::Secret;
 use crate::tree::{Class, Part};
 
@@ -172,6 +172,8 @@ pub enum Effect {
     UpdateTable(String),
     /// Dovecot, where it heeds CRLs, must read them anew.
     ReloadDovecot,
+    /// The web server must read its configuration anew.
+    ReloadWeb(WebServer),
 }
 
 /// What a word of the ledger before a table's name means.
@@ -184,6 +186,7 @@ impl fmt::Display for Effect {
             Self::RestartSmtpd => f.write_str("restart smtpd"),
             Self::UpdateTable(table) => write!(f, "{UPDATE}{table}"),
             Self::ReloadDovecot => f.write_str("reload dovecot"),
+            Self::ReloadWeb(server) => write!(f, "reload {}", server.as_str()),
         }
     }
 }
@@ -193,7 +196,8 @@ impl FromStr for Effect {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let plain = [Self::RestartRspamd, Self::RestartSmtpd, Self::ReloadDovecot];
-        let known = plain.into_iter().find(|effect| effect.to_string() == text);
+        let web = WebServer::ALL.map(Self::ReloadWeb);
+        let known = plain.into_iter().chain(web).find(|effect| effect.to_string() == text);
         let table = || text.strip_prefix(UPDATE).map(|table| Self::UpdateTable(table.to_owned()));
         known.or_else(table).ok_or_else(|| NameError {
             problem: format!("`{}` is nothing that a daemon is told", shown(text)),
@@ -206,12 +210,13 @@ impl Effect {
     /// Returns what a daemon must be told once a file of that part is in place.
     pub fn of(part: Part, path: &Utf8Path) -> Option<Self> {
         match part {
-            // A key is read once something names it; Rspamd watches the map.
-            Part::DkimKey | Part::DkimMap | Part::Zone => None,
+            // A key is read once something names it; Rspamd watches the map; a web server reads what it is asked for.
+            Part::DkimKey | Part::DkimMap | Part::WebFile | Part::Zone => None,
             Part::Crls => Some(Self::ReloadDovecot),
             Part::Rspamd => Some(Self::RestartRspamd),
             Part::Certificate | Part::TrustList | Part::Smtpd => Some(Self::RestartSmtpd),
             Part::Table => path.file_name().map(|name| Self::UpdateTable(name.to_owned())),
+            Part::WebConf(server) => Some(Self::ReloadWeb(server)),
         }
     }
 }
@@ -224,6 +229,7 @@ pub fn commands(effects: &BTreeSet<Effect>, layout: &Layout) -> Vec<String> {
         Effect::RestartSmtpd => Some(layout.restart_smtpd.to_owned()),
         Effect::UpdateTable(table) => (!restarts).then(|| format!("smtpctl update table {table}")),
         Effect::ReloadDovecot => Some(layout.reload_dovecot.to_owned()),
+        Effect::ReloadWeb(server) => layout.web.daemon(*server).map(|daemon| daemon.reload.to_owned()),
     };
     effects.iter().filter_map(command).collect()
 }
@@ -420,13 +426,16 @@ mod tests {
             wanted("/a/selectors.map", Part::DkimMap, Some("")),
             wanted("/e/new.key", Part::DkimKey, Some("")),
             wanted("/f", Part::Smtpd, None),
+            wanted("/0/nginx.conf", Part::WebConf(WebServer::Nginx), Some("")),
+            wanted("/w/mta-sts.txt", Part::WebFile, Some("")),
         ];
         let steps = order(tree, &[("/0/old.key", "x")], &Choices::default());
         let paths: Vec<&str> = steps.iter().map(|(path, _)| path.as_str()).collect();
         let (first, second) = (["/f", "/e/new.key", "/a/selectors.map"], ["/c/clients.pem", "/d/senders"]);
-        let last = ["/b/dkim_signing.conf", "/a/smtpd.conf", "/0/old.key"];
-        assert_eq!(paths, [&first[..], &second[..], &last[..]].concat());
-        assert_eq!(steps[7].1, Action::Remove);
+        let third = ["/b/dkim_signing.conf", "/a/smtpd.conf"];
+        let last = ["/w/mta-sts.txt", "/0/nginx.conf", "/0/old.key"];
+        assert_eq!(paths, [&first[..], &second[..], &third[..], &last[..]].concat());
+        assert_eq!(steps[9].1, Action::Remove);
     }
 
     #[test]
@@ -462,13 +471,17 @@ mod tests {
         assert!(told(vec![key(), map()]).is_empty(), "Rspamd watches the map, and reads a key that it names");
         let crls = || wanted("/etc/mail/postseal/clients-with-crl.pem", Part::Crls, Some(""));
         assert_eq!(told(vec![crls(), table()]), ["smtpctl update table senders", "rcctl reload dovecot"]);
+        let web = |part| vec![wanted("/x", part, Some(""))];
+        assert_eq!(told(web(Part::WebConf(WebServer::Httpd))), ["rcctl reload httpd"]);
+        assert!(told(web(Part::WebFile)).is_empty(), "a web server reads a file when it is asked for it");
         assert!(told(vec![wanted("/d", Part::Smtpd, None)]).is_empty());
     }
 
     #[test]
     fn what_is_due_survives_the_ledger() {
         let plain = [Effect::RestartRspamd, Effect::RestartSmtpd, Effect::ReloadDovecot];
-        for effect in plain.into_iter().chain([Effect::UpdateTable("senders".into())]) {
+        let others = [Effect::UpdateTable("senders".into())].into_iter().chain(WebServer::ALL.map(Effect::ReloadWeb));
+        for effect in plain.into_iter().chain(others) {
             assert_eq!(effect.to_string().parse::<Effect>().unwrap(), effect);
         }
         assert!("restart named".parse::<Effect>().is_err());

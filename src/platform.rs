@@ -67,6 +67,85 @@ pub struct Layout {
     pub reload_rspamd: &'static str,
     /// How Dovecot is told to read its configuration, and what that names, anew.
     pub reload_dovecot: &'static str,
+    /// What concerns web servers.
+    pub web: WebLayout,
+}
+
+/// What differs between the operating systems for web servers.
+#[derive(Debug)]
+pub struct WebLayout {
+    /// The directory that belongs to postseal; below it is one for each name that is served.
+    pub root: &'static str,
+    /// Where an ACME client leaves its answers (http-01, RFC 8555 §8.3), below the path that the challenge names.
+    pub challenges: &'static str,
+    /// What httpd does not see of each path: the directory that it is confined to.
+    pub chroot: &'static str,
+    /// Where the ACME client keeps certificates, unless the settings name another place.
+    pub certificates: &'static str,
+    /// How it names them.
+    pub acme_client: AcmeClient,
+    /// Where nginx reads its configuration.
+    pub nginx: WebDaemon,
+    /// Where Caddy does.
+    pub caddy: WebDaemon,
+    /// Where OpenBSD's httpd does; none where it is not.
+    pub httpd: Option<WebDaemon>,
+}
+
+/// A web server of an operating system.
+#[derive(Debug)]
+pub struct WebDaemon {
+    /// The file of ours that its configuration includes.
+    pub conf: &'static str,
+    /// Its main configuration file.
+    pub main: &'static str,
+    /// How it is told to read its configuration anew.
+    pub reload: &'static str,
+}
+
+/// How an ACME client names its files in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcmeClient {
+    /// As OpenBSD's acme-client is set up: `NAME.fullchain.pem` and `private/NAME.key`.
+    AcmeClient,
+    /// certbot: `NAME/fullchain.pem` and `NAME/privkey.pem`.
+    Certbot,
+}
+
+/// The web servers that postseal knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WebServer {
+    /// Caddy, which gets its certificates by itself.
+    Caddy,
+    /// OpenBSD's httpd.
+    Httpd,
+    /// nginx.
+    Nginx,
+}
+
+impl WebServer {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Caddy, Self::Httpd, Self::Nginx];
+
+    /// Returns its name in the settings, which is its program's too.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caddy => "caddy",
+            Self::Httpd => "httpd",
+            Self::Nginx => "nginx",
+        }
+    }
+}
+
+impl WebLayout {
+    /// Returns where a web server reads its configuration; none if the operating system does not have it.
+    pub fn daemon(&self, server: WebServer) -> Option<&WebDaemon> {
+        match server {
+            WebServer::Caddy => Some(&self.caddy),
+            WebServer::Httpd => self.httpd.as_ref(),
+            WebServer::Nginx => Some(&self.nginx),
+        }
+    }
 }
 
 /// A release number of a daemon; a patch level (`p1`) is not compared.
@@ -165,6 +244,24 @@ static ALPINE: Layout = Layout {
     restart_rspamd: "rc-service rspamd restart",
     reload_rspamd: "rc-service rspamd reload",
     reload_dovecot: "rc-service dovecot reload",
+    web: WebLayout {
+        root: "/var/www/postseal",
+        challenges: "/var/www/postseal/acme",
+        chroot: "",
+        certificates: "/etc/letsencrypt/live",
+        acme_client: AcmeClient::Certbot,
+        nginx: WebDaemon {
+            conf: "/etc/nginx/http.d/postseal.conf",
+            main: "/etc/nginx/nginx.conf",
+            reload: "rc-service nginx reload",
+        },
+        caddy: WebDaemon {
+            conf: "/etc/caddy/postseal.caddy",
+            main: "/etc/caddy/Caddyfile",
+            reload: "rc-service caddy reload",
+        },
+        httpd: None,
+    },
 };
 
 static DEBIAN: Layout = Layout {
@@ -190,6 +287,24 @@ static DEBIAN: Layout = Layout {
     restart_rspamd: "systemctl restart rspamd",
     reload_rspamd: "systemctl reload rspamd",
     reload_dovecot: "systemctl reload dovecot",
+    web: WebLayout {
+        root: "/var/www/postseal",
+        challenges: "/var/www/postseal/acme",
+        chroot: "",
+        certificates: "/etc/letsencrypt/live",
+        acme_client: AcmeClient::Certbot,
+        nginx: WebDaemon {
+            conf: "/etc/nginx/conf.d/postseal.conf",
+            main: "/etc/nginx/nginx.conf",
+            reload: "systemctl reload nginx",
+        },
+        caddy: WebDaemon {
+            conf: "/etc/caddy/postseal.caddy",
+            main: "/etc/caddy/Caddyfile",
+            reload: "systemctl reload caddy",
+        },
+        httpd: None,
+    },
 };
 
 static FREEBSD: Layout = Layout {
@@ -215,6 +330,24 @@ static FREEBSD: Layout = Layout {
     restart_rspamd: "service rspamd restart",
     reload_rspamd: "service rspamd reload",
     reload_dovecot: "service dovecot reload",
+    web: WebLayout {
+        root: "/usr/local/www/postseal",
+        challenges: "/usr/local/www/postseal/acme",
+        chroot: "",
+        certificates: "/usr/local/etc/letsencrypt/live",
+        acme_client: AcmeClient::Certbot,
+        nginx: WebDaemon {
+            conf: "/usr/local/etc/nginx/postseal.conf",
+            main: "/usr/local/etc/nginx/nginx.conf",
+            reload: "service nginx reload",
+        },
+        caddy: WebDaemon {
+            conf: "/usr/local/etc/caddy/postseal.caddy",
+            main: "/usr/local/etc/caddy/Caddyfile",
+            reload: "service caddy reload",
+        },
+        httpd: None,
+    },
 };
 
 static OPENBSD: Layout = Layout {
@@ -240,6 +373,28 @@ static OPENBSD: Layout = Layout {
     restart_rspamd: "rcctl restart rspamd",
     reload_rspamd: "rcctl reload rspamd",
     reload_dovecot: "rcctl reload dovecot",
+    web: WebLayout {
+        root: "/var/www/postseal",
+        challenges: "/var/www/acme",
+        chroot: "/var/www",
+        certificates: "/etc/ssl",
+        acme_client: AcmeClient::AcmeClient,
+        nginx: WebDaemon {
+            conf: "/etc/nginx/postseal.conf",
+            main: "/etc/nginx/nginx.conf",
+            reload: "rcctl reload nginx",
+        },
+        caddy: WebDaemon {
+            conf: "/etc/caddy/postseal.caddy",
+            main: "/etc/caddy/Caddyfile",
+            reload: "rcctl reload caddy",
+        },
+        httpd: Some(WebDaemon {
+            conf: "/etc/httpd.postseal.conf",
+            main: "/etc/httpd.conf",
+            reload: "rcctl reload httpd",
+        }),
+    },
 };
 
 #[cfg(test)]
@@ -271,6 +426,9 @@ mod tests {
                 row.rspamd_run,
                 row.lmtp_socket,
                 row.mailbox_dir,
+                row.web.root,
+                row.web.challenges,
+                row.web.certificates,
             ] {
                 assert!(path.parse::<crate::names::AbsolutePath>().is_ok(), "{platform}: {path}");
             }

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::names::Digest;
+use crate::platform::WebServer;
 use crate::secret::Secret;
 
 /// The name of the list of owners and modes of a host, in `out/HOST/` and `golden/HOST/`.
@@ -80,6 +81,10 @@ pub enum Part {
     Rspamd,
     /// OpenSMTPD's configuration; read at its start.
     Smtpd,
+    /// What a web server hands out: it reads the file at each request.
+    WebFile,
+    /// A web server's configuration; read anew at a reload.
+    WebConf(WebServer),
     /// A zone: it is published, on no host of the site.
     Zone,
 }

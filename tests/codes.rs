@@ -18,10 +18,11 @@ use time::macros::datetime;
 use surroundings::{Answer, Surroundings, postseal};
 
 /// What a host has to show, or root to do, is tried in the laboratory.
-const LABORATORY: [&str; 3] = ["tests/lab/test_apply.py", "tests/lab/test_revoke.py", "tests/lab/test_takeover.py"];
+const LABORATORY: [&str; 4] =
+    ["tests/lab/test_apply.py", "tests/lab/test_revoke.py", "tests/lab/test_takeover.py", "tests/lab/test_web.py"];
 
 /// The codes whose case is there.
-const OF_HOSTS: [&str; 33] = [
+const OF_HOSTS: [&str; 37] = [
     "account-missing",
     "certificate-expired",
     "certificate-file",
@@ -55,6 +56,10 @@ const OF_HOSTS: [&str; 33] = [
     "trust-list",
     "unreadable",
     "unsigned",
+    "web-certificate",
+    "web-certificate-name",
+    "web-not-included",
+    "web-refuses",
 ];
 
 /// What no input reaches, as each says that postseal itself or another program is wrong; or what takes 2,113 certificates.

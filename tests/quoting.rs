@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use postseal::dns::zone::character_strings;
 use postseal::names::shell_word;
-use postseal::render::quote::{smtpd, table, ucl};
+use postseal::render::quote::{caddy, nginx, smtpd, table, ucl};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -123,6 +123,48 @@ fn opensmtpd_takes_every_table_field() {
     .unwrap();
     let Some(output) = run("smtpd", &["-n", "-f", conf.to_str().unwrap()]) else { return };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn nginx_reads_back_every_word() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("nginx.conf");
+    let path = path.to_str().unwrap();
+    for value in values(60).into_iter().filter(|value| nginx(value).is_ok()) {
+        // No such directive exists, so it is told as nginx read it.
+        let name = format!("x{value}");
+        std::fs::write(path, format!("{} y;\n", nginx(&name).unwrap())).unwrap();
+        let Some(output) = run("nginx", &["-t", "-q", "-e", "stderr", "-c", path]) else { return };
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains(&format!("unknown directive \"{name}\" in {path}:1\n")), "{name}: {told}");
+    }
+}
+
+#[test]
+fn caddy_reads_back_every_token() {
+    let directory = tempfile::tempdir().unwrap();
+    let values: Vec<_> = values(400).into_iter().filter(|value| caddy(value).is_ok()).collect();
+    let mut text = String::from(":80 {\n");
+    for (number, value) in values.iter().enumerate() {
+        writeln!(text, "\tvars k{number} {}", caddy(value).unwrap()).unwrap();
+    }
+    text.push_str("}\n");
+    let path = directory.path().join("Caddyfile");
+    std::fs::write(&path, text).unwrap();
+    let arguments = ["adapt", "--adapter", "caddyfile", "--config", path.to_str().unwrap()];
+    let Some(output) = run("caddy", &arguments) else { return };
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut found = std::collections::BTreeMap::new();
+    for route in json["apps"]["http"]["servers"]["srv0"]["routes"].as_array().unwrap() {
+        for handler in route["handle"].as_array().unwrap() {
+            let handler = handler.as_object().unwrap();
+            assert_eq!(handler["handler"], "vars", "nothing was injected");
+            let pairs = handler.iter().filter(|(key, _)| *key != "handler");
+            found.extend(pairs.map(|(key, value)| (key.clone(), value.clone())));
+        }
+    }
+    let expected = values.iter().enumerate().map(|(number, value)| (format!("k{number}"), value.as_str().into()));
+    assert_eq!(found, expected.collect());
 }
 
 #[test]

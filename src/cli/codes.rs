@@ -136,4 +136,8 @@ pub const CODES: &[(&str, &str)] = &[
     ("user-is-alias", "a user's address is an alias"),
     ("user-is-other-name", "an address is the further name of a user's"),
     ("user-unknown", "there is no such user"),
+    ("web-certificate", "a certificate of the web server is missing on the host"),
+    ("web-certificate-name", "a certificate of the web server is not for all of its names"),
+    ("web-not-included", "the web server's own configuration does not include what is rendered"),
+    ("web-refuses", "the web server would not take its configuration"),
 ];

@@ -16,6 +16,8 @@ use crate::keys::{self, KeyError, PrivateKey};
 use crate::names::Digest;
 use crate::pki::inspect::Certificate;
 use crate::plan;
+use crate::platform::{AcmeClient, WebServer};
+use crate::policy::web::served;
 use crate::secret::Secret;
 use crate::site::{CertificateSource, Site};
 use crate::tree::Part;
@@ -51,6 +53,7 @@ pub fn own_checks(machine: &Machine<'_>, installation: &Installation, facts: Fac
         }
         checks.reachable(installation);
         checks.surroundings();
+        checks.web_certificates();
     }
     checks.findings
 }
@@ -256,6 +259,42 @@ impl Checks<'_> {
         }
     }
 
+    /// What the web server shows: nginx starts only with all of them, httpd leaves a name without one out. A mail server that meets
+    /// the wrong one takes no policy.
+    fn web_certificates(&mut self) {
+        let (host, layout) = (self.machine.host, &self.machine.layout.web);
+        let Some(server) = host.web.as_ref().map(|web| web.server) else { return };
+        let mut missing = Vec::new();
+        for served in served(self.facts.site, self.facts.inventory) {
+            let Some((path, key)) = served.certificate(host) else { continue };
+            let names: Vec<String> = served.names().collect();
+            let order = acme_order(layout.acme_client, &names, layout.challenges);
+            let root = &self.machine.root;
+            let [chain, key_file] =
+                [&path, &key].map(|path| root.read_through_links(path.as_str().into(), MAXIMUM_PEM));
+            let read = chain.ok().filter(|_| key_file.is_ok());
+            let chain = read.and_then(|(_, _, text)| Certificate::from_pem(text.expose_str()?).ok());
+            let Some(chain) = chain else {
+                missing.push((path, order));
+                continue;
+            };
+            self.validity(path.as_str().into(), &chain);
+            if let Some(name) = names.iter().find(|name| !covers(&chain, name)) {
+                let message = format!("the certificate `{path}` is not for {name}");
+                self.warning("web-certificate-name", message, format!("have it issued for all names: {order}"));
+            }
+        }
+        let Some((path, order)) = missing.first() else { return };
+        let more = missing.len() - 1;
+        let others = if more == 0 { String::new() } else { format!(", nor are {more} others") };
+        let message = format!("the certificate `{path}` and its key are not there{others}");
+        let help = format!("have it issued first, docs/web.md says how: {order}");
+        match server {
+            WebServer::Httpd => self.warning("web-certificate", message, help),
+            WebServer::Caddy | WebServer::Nginx => self.error("web-certificate", message, help),
+        }
+    }
+
     /// What smtpd looks for at its start, or shortly after.
     fn surroundings(&mut self) {
         let layout = self.machine.layout;
@@ -280,6 +319,25 @@ impl Checks<'_> {
             }
         }
     }
+}
+
+/// Returns the order that gets a certificate for some names, of which the first names it.
+fn acme_order(client: AcmeClient, names: &[String], challenges: &str) -> String {
+    let first = names.first().map_or("", String::as_str);
+    match client {
+        AcmeClient::AcmeClient => format!("acme-client -v {first}"),
+        AcmeClient::Certbot => {
+            let names = names.join(" -d ");
+            format!("certbot certonly --webroot -w {challenges} --cert-name {first} -d {names}")
+        }
+    }
+}
+
+/// Tells whether a certificate is for a name: the name itself, or all below the same domain (RFC 9525 §6.3).
+fn covers(certificate: &Certificate, name: &str) -> bool {
+    let wildcard = name.split_once('.').map(|(_, rest)| format!("dns:*.{rest}"));
+    let own = format!("dns:{name}");
+    certificate.facts().names.iter().any(|named| *named == own || Some(named) == wildcard.as_ref())
 }
 
 /// Returns the SubjectPublicKeyInfo of the first private key in a PEM text, of any kind that can sign.

@@ -4,6 +4,7 @@
 
 pub mod quote;
 mod view;
+mod web;
 
 use std::sync::Arc;
 
@@ -70,6 +71,11 @@ static BUILTIN: &[(&str, &str)] = templates![
     "smtpd/fragment",
     "smtpd/mailboxes",
     "smtpd/senders",
+    "web/autoconfig.xml",
+    "web/httpd.conf",
+    "web/nginx-acme.conf",
+    "web/nginx.conf",
+    "web/postseal.caddy",
 ];
 
 /// Returns the built-in templates: name and text, sorted by name.
@@ -88,6 +94,9 @@ pub fn render(site: &Site, inventory: &Inventory, overrides: &[(String, String)]
         let certificate = issued_certificate(inventory, host)?;
         HostTree { site, inventory, host, layout: host.platform.layout(), templates: &templates }
             .render(certificate, &mut entries)?;
+    }
+    if let Some(host) = site.web_host() {
+        HostTree { site, inventory, host, layout: host.platform.layout(), templates: &templates }.web(&mut entries)?;
     }
     for zone in records::zones(site, inventory) {
         entries.push(Entry {
@@ -220,7 +229,7 @@ impl HostTree<'_> {
                 Syntax::Ucl => Part::Rspamd,
                 Syntax::Smtpd => Part::Smtpd,
                 Syntax::Table => Part::Table,
-                Syntax::Text => continue,
+                Syntax::Caddy | Syntax::Httpd | Syntax::Nginx | Syntax::Text | Syntax::Xml => continue,
             };
             entries.push(self.root_entry(&path, 0o644, (Class::Public, part), Content::Text(text)));
         }

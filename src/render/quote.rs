@@ -28,8 +28,14 @@ fn shown(value: &str) -> String {
 /// A syntax that templates write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Syntax {
+    /// Caddy's configuration.
+    Caddy,
+    /// The configuration of OpenBSD's httpd.
+    Httpd,
     /// A map file of Rspamd's.
     Map,
+    /// nginx's configuration.
+    Nginx,
     /// OpenSMTPD's configuration.
     Smtpd,
     /// A table file of OpenSMTPD's.
@@ -38,11 +44,14 @@ pub enum Syntax {
     Text,
     /// Rspamd's configuration.
     Ucl,
+    /// XML.
+    Xml,
 }
 
 impl Syntax {
     /// Every syntax.
-    pub const ALL: [Self; 5] = [Self::Map, Self::Smtpd, Self::Table, Self::Text, Self::Ucl];
+    pub const ALL: [Self; 9] =
+        [Self::Caddy, Self::Httpd, Self::Map, Self::Nginx, Self::Smtpd, Self::Table, Self::Text, Self::Ucl, Self::Xml];
 
     /// Returns the syntax of the file that a template writes.
     pub fn of_template(name: &str) -> Self {
@@ -53,6 +62,10 @@ impl Syntax {
             Some("rspamd") if extension.is_some_and(|extension| extension == "map") => Self::Map,
             Some("rspamd") => Self::Ucl,
             Some("smtpd") if !is_conf => Self::Table,
+            Some("web") if extension.is_some_and(|extension| extension == "caddy") => Self::Caddy,
+            Some("web") if extension.is_some_and(|extension| extension == "xml") => Self::Xml,
+            Some("web") if name.starts_with("web/httpd") => Self::Httpd,
+            Some("web") => Self::Nginx,
             _ => Self::Smtpd,
         }
     }
@@ -60,22 +73,30 @@ impl Syntax {
     /// Returns the name of its filter.
     pub fn filter(self) -> &'static str {
         match self {
+            Self::Caddy => "caddy",
+            Self::Httpd => "httpd",
             Self::Map => "map",
+            Self::Nginx => "nginx",
             Self::Smtpd => "smtpd",
             Self::Table => "table",
             Self::Text => "text",
             Self::Ucl => "ucl",
+            Self::Xml => "xml",
         }
     }
 
     /// Quotes a value.
     pub fn quote(self, value: &str) -> Result<String, QuoteError> {
         match self {
+            Self::Caddy => caddy(value),
+            Self::Httpd => httpd(value),
             Self::Map => map(value),
+            Self::Nginx => nginx(value),
             Self::Smtpd => smtpd(value),
             Self::Table => table(value),
             Self::Text => text(value),
             Self::Ucl => ucl(value),
+            Self::Xml => xml(value),
         }
     }
 }
@@ -177,6 +198,78 @@ pub fn table(value: &str) -> Result<String, QuoteError> {
     Ok(value.to_owned())
 }
 
+/// Quotes a word of nginx's configuration.
+///
+/// Its lexer (`ngx_conf_read_token`) takes the backslash before a quote or a backslash away, makes control characters of `\\t`,
+/// `\\r` and `\\n`, and keeps every other. A word that begins with `~` is still a pattern for some directives, and `$` begins a
+/// variable that no quoting takes away: it is refused.
+pub fn nginx(value: &str) -> Result<String, QuoteError> {
+    const SYNTAX: &str = "nginx's configuration";
+    printable(value, SYNTAX)?;
+    if value.contains('$') {
+        return Err(refuse(value, SYNTAX, "a dollar sign would begin a variable"));
+    }
+    if value.len() > 2048 {
+        return Err(refuse(value, SYNTAX, "it is longer than 2048 characters"));
+    }
+    Ok(format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")))
+}
+
+/// Quotes a token of a Caddyfile.
+///
+/// Within quotes only `\\"` is an escape. Braces begin what Caddy replaces, before its lexer and after it, whatever quotes are
+/// around: they are refused, and so is a backslash, which stands for itself or not by what follows.
+pub fn caddy(value: &str) -> Result<String, QuoteError> {
+    const SYNTAX: &str = "a Caddyfile";
+    printable(value, SYNTAX)?;
+    if value.contains(['{', '}', '\\']) {
+        return Err(refuse(value, SYNTAX, "braces and backslashes would be read as something else"));
+    }
+    Ok(format!("\"{}\"", value.replace('"', "\\\"")))
+}
+
+/// Quotes a string of `httpd.conf`.
+///
+/// Its lexer is OpenSMTPD's. Names and paths are shell patterns besides, and `$` and `%` are replaced in some: so a string is
+/// what a name or a plain path can be, and nothing else.
+pub fn httpd(value: &str) -> Result<String, QuoteError> {
+    const SYNTAX: &str = "httpd.conf";
+    if value.is_empty() {
+        return Err(refuse(value, SYNTAX, "it is empty"));
+    }
+    if value.chars().any(|c| !c.is_ascii_alphanumeric() && !"/._+-".contains(c)) {
+        return Err(refuse(
+            value,
+            SYNTAX,
+            "patterns are no text there, so it takes letters, digits and / . _ + - only",
+        ));
+    }
+    if value.len() > 1024 {
+        return Err(refuse(value, SYNTAX, "it is longer than 1024 characters"));
+    }
+    Ok(format!("\"{value}\""))
+}
+
+/// Writes text between tags, or within an attribute's quotes, in XML (XML 1.0 §2.2, §2.4).
+pub fn xml(value: &str) -> Result<String, QuoteError> {
+    let is_none_of_xml = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}');
+    if value.chars().any(|c| is_none_of_xml(c) || is_hidden(c)) {
+        return Err(refuse(value, "XML", "it holds what is not seen, or a line end"));
+    }
+    let mut quoted = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '&' => quoted.push_str("&amp;"),
+            '<' => quoted.push_str("&lt;"),
+            '>' => quoted.push_str("&gt;"),
+            '"' => quoted.push_str("&quot;"),
+            '\'' => quoted.push_str("&apos;"),
+            _ => quoted.push(c),
+        }
+    }
+    Ok(quoted)
+}
+
 /// Admits a value of a mail's body: one line of visible text.
 pub fn text(value: &str) -> Result<String, QuoteError> {
     if value.chars().any(|c| c.is_control() || is_hidden(c)) {
@@ -269,6 +362,18 @@ mod tests {
         for bad in ["", "a b", "a\tb", "a#b", "\"a\"", "a;", "a:b", "a=b", "/a/", "[a]", "a\nb x", "a\\", "ä", "\0"] {
             assert!(map(bad).is_err(), "{bad}");
         }
+        for bad in ["$host", "a\nb", "\0", "ä", &"a".repeat(2049)] {
+            assert!(nginx(bad).is_err(), "{bad}");
+        }
+        for bad in ["{host}", "{$HOME}", "a}", "a\\", "a\nb", "ä"] {
+            assert!(caddy(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "*", "[a]", "a?", "$HTTP_HOST", "%1", "a b", "a\"", "a\nb", "ä", &"a".repeat(1025)] {
+            assert!(httpd(bad).is_err(), "{bad}");
+        }
+        for bad in ["a\nb", "\0", "\u{202e}", "\u{ffff}"] {
+            assert!(xml(bad).is_err(), "{bad}");
+        }
         assert_eq!(
             table("a,b").unwrap_err().to_string(),
             "`a,b` cannot stand in a table of OpenSMTPD's: a table has no quotes, so it takes letters, digits and . _ + - = / ' @ \
@@ -310,6 +415,11 @@ mod tests {
             ("rspamd/override.d/options.inc", Syntax::Ucl),
             ("rspamd/dkim/selectors.map", Syntax::Map),
             ("mail/expiry.txt", Syntax::Text),
+            ("web/autoconfig.xml", Syntax::Xml),
+            ("web/httpd.conf", Syntax::Httpd),
+            ("web/nginx.conf", Syntax::Nginx),
+            ("web/nginx-acme.conf", Syntax::Nginx),
+            ("web/postseal.caddy", Syntax::Caddy),
         ] {
             assert_eq!(Syntax::of_template(name), syntax, "{name}");
         }

@@ -24,6 +24,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("empty-list", "a list that needs an element has none"),
     ("filter-rspamd-too-old", "a release of filter-rspamd that postseal cannot configure safely"),
     ("fixed-and-aimed", "a policy is written down and has an aim too"),
+    ("httpd-platform", "a host is to run httpd that does not have it"),
     ("missing-key", "a setting that must be written is missing"),
     ("mta-sts-private", "MTA-STS is wanted, and other servers cannot check the certificate of an MX host"),
     ("no-domain", "the site has no domain"),
@@ -38,6 +39,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("syntax", "a file is not TOML"),
     ("too-many-hosts", "a site has more MX hosts than SPF looks at"),
     ("two-choices", "one setting names two choices"),
+    ("two-web-hosts", "more than one host has a web server"),
     ("unknown-key", "a setting that does not exist"),
     ("wrong-type", "a setting wants another type of value"),
 ];

@@ -20,6 +20,7 @@ use crate::keys::KeyKind;
 use crate::names::{AbsolutePath, Digest, DomainName, HostName, MailAddress, RecordName};
 use crate::platform::{Platform, Version};
 
+pub use crate::platform::WebServer;
 pub use crate::stages::{DmarcPolicy, SpfPolicy, StsStage};
 pub use codes::{CODES, SETTINGS};
 pub use template::{InitAnswers, quote, starting_settings};
@@ -116,17 +117,6 @@ pub struct Web {
     pub server: WebServer,
     /// Where its certificates lie; none is where the platform's ACME client puts them.
     pub certificates: Option<AbsolutePath>,
-}
-
-/// The web servers that postseal knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WebServer {
-    /// Caddy, which gets its certificates by itself.
-    Caddy,
-    /// OpenBSD's httpd.
-    Httpd,
-    /// nginx.
-    Nginx,
 }
 
 /// What else the hosts offer to mail programs, beside submission.

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
-use super::file::{AliasDraft, DomainDraft, Draft, NotifyDraft};
-use super::{Alias, Bimi, Ca, CertificateSource, Domain, MOST, Notify, Signing, Site, SpfTerm, StsStage, TlsReports};
+use super::file::{AliasDraft, DomainDraft, Draft, HostDraft, NotifyDraft};
+use super::{
+    Alias, Bimi, Ca, CertificateSource, Domain, MOST, Notify, Signing, Site, SpfTerm, StsStage, TlsReports, Web,
+    WebServer,
+};
 use crate::diag::{Diagnostic, Place, Severity, did_you_mean};
 use crate::inventory::DkimAlgorithm;
 use crate::names::{DomainName, MailAddress, shown};
@@ -34,6 +37,7 @@ pub(super) fn check(mut draft: Draft) -> (Site, Vec<Diagnostic>) {
     findings.extend(many_hosts(&draft));
     findings.extend(without_postmaster(&draft));
     findings.extend(two_keys_of_a_map(&draft).take(MOST));
+    findings.extend(web_servers(&draft));
     (site(draft), findings)
 }
 
@@ -63,6 +67,24 @@ fn two_keys_of_a_map(draft: &Draft) -> impl Iterator<Item = Diagnostic> {
         let place = domain.dkim.clone()?;
         Some(Diagnostic::error("dkim-map-one-key", message, help).at(place, "a map has one selector for each domain"))
     })
+}
+
+/// DNS leads every name of the web server to one host, which has what is served.
+fn web_servers(draft: &Draft) -> impl Iterator<Item = Diagnostic> {
+    let with_web = || draft.hosts.iter().filter_map(|host| Some((host, host.host.web.as_ref()?)));
+    let second = with_web().skip(1).take(MOST).map(|(host, _)| {
+        let message = format!("`{}` has a web server too, and a site has one", host.host.name);
+        let help = "take `web` out of all hosts but one";
+        Diagnostic::error("two-web-hosts", message, help).at(host.name.clone(), "another host has one")
+    });
+    let missing = |(_, web): &(&HostDraft, &Web)| web.server == WebServer::Httpd;
+    let not_there = with_web().filter(missing).filter(|(host, _)| host.host.platform.layout().web.httpd.is_none());
+    let not_there = not_there.take(MOST).map(|(host, _)| {
+        let message = format!("`{}` runs {}, which has no httpd", host.host.name, host.host.platform);
+        let finding = Diagnostic::error("httpd-platform", message, "write web = \"nginx\" or web = \"caddy\"");
+        finding.at(host.name.clone(), "httpd is OpenBSD's")
+    });
+    second.chain(not_there)
 }
 
 fn doubled(draft: &Draft) -> Vec<Diagnostic> {

@@ -15,7 +15,7 @@ from lab.lab import Lab
 from lab.site import PROGRAM, Person, Site
 
 PROGRAMS = [
-    *("dovecot", "doveadm", "ip", "named", "named-checkzone", "nsd", "nsenter", "openssl"),
+    *("caddy", "dovecot", "doveadm", "ip", "named", "named-checkzone", "nginx", "nsd", "nsenter", "openssl"),
     *("rspamadm", "rspamd", "smtpd", "unbound"),
 ]
 FILTER = Path("/usr/libexec/opensmtpd/filter-rspamd")

@@ -49,11 +49,11 @@ def client_certificate(address: str, issuer: Identity, *, days: int = 30) -> Ide
     return _make(name(address), issuer, extensions, days)
 
 
-def server_certificate(host: str, issuer: Identity) -> Identity:
-    """A certificate for a mail server."""
+def server_certificate(host: str, issuer: Identity, *others: str) -> Identity:
+    """A certificate for a server of one or more names."""
     extensions = [
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-        (x509.SubjectAlternativeName([x509.DNSName(host)]), False),
+        (x509.SubjectAlternativeName([x509.DNSName(name) for name in (host, *others)]), False),
     ]
     return _make(name(host), issuer, extensions)
 

@@ -2,6 +2,7 @@
 
 mod rspamd;
 mod smtpd;
+mod web;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -25,7 +26,8 @@ pub struct Verdict {
 /// A directory of ours, in which the staged files stand together under the names that they will have.
 const CHECK: &str = ".postseal-check";
 
-/// Has `smtpd -n`, `rspamadm configtest` and `rspamadm configdump` judge the staged files.
+/// Has `smtpd -n`, `rspamadm configtest` and `rspamadm configdump` judge the staged files, and on the running system the web
+/// server its own.
 ///
 /// Where the host is the running system, a program that is missing is a finding; elsewhere this machine's is asked, and if it
 /// has none that is noted.
@@ -38,6 +40,7 @@ pub fn judge(
     let mut judge = Judge { machine, env, installation, facts, verdict: Verdict::default() };
     judge.smtpd()?;
     judge.rspamd()?;
+    judge.web()?;
     Ok(judge.verdict)
 }
 
