@@ -75,6 +75,8 @@ pub(super) enum Command {
     /// DKIM keys
     #[command(subcommand)]
     Dkim(super::dkim::DkimCommand),
+    /// How far the policies of domains are: DMARC, MTA-STS, SPF
+    Rollout(super::rollout::Rollouts),
     /// Show the DNS records to publish
     Dns(Dns),
     /// Show what the zone above is to be told of a signed zone's keys: DS, CDS and CDNSKEY (DNSSEC)

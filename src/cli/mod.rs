@@ -26,6 +26,7 @@ mod renew;
 mod report;
 mod restore;
 mod revoke;
+mod rollout;
 mod server;
 mod session;
 mod show;
@@ -102,6 +103,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Forma
         Command::Plan(install) => host::plan(env, site, install),
         Command::Render => golden::render(env, site),
         Command::Restore(restore) => self::restore::restore(env, site, restore),
+        Command::Rollout(rollouts) => rollout::obey(env, site, rollouts),
         Command::Server(server) => server::obey(env, site, server),
         Command::Status(status) => self::status::status(env, site, status, format),
         Command::Tick(tick) => self::tick::tick(env, site, tick),

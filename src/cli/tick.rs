@@ -10,7 +10,7 @@ use crate::cli::issuing::Due;
 use crate::cli::make::{self, ServerKey, ServerOrder, SiteCa};
 use crate::cli::report::Report;
 use crate::cli::session::{self, RENDERED, Wanted, refuse_secrets};
-use crate::cli::{dkim, host, issuing, server, status};
+use crate::cli::{dkim, host, issuing, rollout, server, status};
 use crate::diag::Diagnostic;
 use crate::env::{Env, Program};
 use crate::install::{Effect, commands};
@@ -122,6 +122,9 @@ fn follow_settings(
     }
     if let Err(failure) = advance_dkim(env, args, wanted, store, outcome) {
         outcome.undone("DKIM keys that are due are not moved on", NEXT, Some(&failure));
+    }
+    if let Err(failure) = advance_rollouts(env, args, wanted, store, outcome) {
+        outcome.undone("policies that are due are not moved on", NEXT, Some(&failure));
     }
     // Before the mail: who is off the trust list does not wait for a mail server.
     if let Err(failure) = refresh(wanted, store, outcome) {
@@ -248,6 +251,23 @@ fn advance_dkim(
     if !lines.is_empty() {
         outcome.lines.extend(lines);
         outcome.json.insert("dkim".to_owned(), Value::Array(json));
+    }
+    Ok(())
+}
+
+/// Moves policies on, with evidence only.
+fn advance_rollouts(
+    env: &dyn Env,
+    args: &Tick,
+    wanted: &Wanted,
+    store: &mut Writer,
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    let advanced = rollout::advance_all(env, wanted, store, &args.ways, &rollout::Order::by_timer())?;
+    let (lines, json) = advanced.told();
+    if !lines.is_empty() {
+        outcome.lines.extend(lines);
+        outcome.json.insert("rollout".to_owned(), Value::Array(json));
     }
     Ok(())
 }

@@ -259,9 +259,7 @@ pub(super) fn advance_lines(
     let asked = env.now();
     let keys: Vec<&DkimKey> = known.iter().flat_map(|(line, _)| line.to_look_at(asked)).collect();
     let questions: Vec<Question> = keys.iter().map(|key| question(key)).collect();
-    let progress = progress(env, questions.len());
-    let answers = env.ask_name_servers(ways.resolver, &questions, &|count| progress.set_position(count as u64));
-    progress.finish_and_clear();
+    let answers = ask(env, ways, &questions);
     let answered: Answered<'_> =
         keys.into_iter().zip(&answers).map(|(key, answer)| ((&key.domain, &key.selector), answer)).collect();
     // The clocks begin when the answers are there.
@@ -281,6 +279,14 @@ pub(super) fn advance_lines(
         told(&outcome, advanced);
     }
     Ok(())
+}
+
+/// Asks the name servers; where that takes its time, who looks on sees how far it is.
+pub(in crate::cli) fn ask(env: &dyn Env, ways: &Ways, questions: &[Question]) -> Vec<Answer> {
+    let progress = progress(env, questions.len());
+    let answers = env.ask_name_servers(ways.resolver, questions, &|count| progress.set_position(count as u64));
+    progress.finish_and_clear();
+    answers
 }
 
 /// A bar for who looks on, where it would stand long enough to be read.
@@ -419,7 +425,7 @@ fn told(outcome: &Outcome, advanced: &mut Advanced) {
 }
 
 /// Writes a time for people, in UTC, to the minute.
-pub(super) fn moment(at: OffsetDateTime) -> String {
+pub(in crate::cli) fn moment(at: OffsetDateTime) -> String {
     let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
     at.to_offset(time::UtcOffset::UTC).format(&format).unwrap_or_else(|_| at.to_string())
 }

@@ -18,7 +18,7 @@ use crate::inventory::DkimAlgorithm;
 use crate::names::{DomainName, NameError, Selector, shown};
 use crate::store::Store;
 
-pub(super) use self::advance::{Ways, advance_all};
+pub(super) use self::advance::{Ways, advance_all, ask, moment};
 pub(super) use self::confirm::record_in_force;
 pub(super) use self::keys::make_missing;
 

@@ -18,7 +18,7 @@ use time::OffsetDateTime;
 
 use crate::dkim::rotation::Line;
 use crate::install::Effect;
-use crate::inventory::{CertificateStatus, DkimAlgorithm, DkimKey, Inventory};
+use crate::inventory::{CertificateStatus, DkimAlgorithm, DkimKey, Inventory, Rollout};
 use crate::names::{DeviceName, Digest, DomainName, HostName, MailAddress, Selector, Serial, shown};
 use crate::password;
 use crate::secret::Secret;
@@ -312,6 +312,11 @@ impl Ledger {
     /// Returns what the daemons of a host were to be told by installations that did not get to say it.
     pub fn due(&self, host: &HostName, root: &Utf8Path) -> Result<BTreeSet<Effect>, LedgerError> {
         read::due(&self.sql, host, root)
+    }
+
+    /// Returns where domains stand on the way to their policies, sorted by domain and track.
+    pub fn rollouts(&self) -> Result<Vec<Rollout>, LedgerError> {
+        self.at_one_moment(rollout::rollouts)
     }
 
     /// Returns the domains and algorithms of which something may be due: a name server to be asked, or a wait that is over.
