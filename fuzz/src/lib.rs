@@ -85,7 +85,7 @@ pub fn pem(data: &[u8]) {
             PemItem::Certificate(der) => certificate(&der),
             PemItem::PrivateKey(der) => key(der.expose()),
             PemItem::Request(der) => request(&der),
-            PemItem::Crl(_) | PemItem::Other => {}
+            PemItem::Crl(_) | PemItem::PublicKey(_) | PemItem::Other => {}
         }
     }
     let _ = PrivateKey::from_pem(&Secret::new(data.to_vec()));
