@@ -367,8 +367,16 @@ const CASES: &[Case] = &[
     }),
     ("trust-pinned", 2, |site| postseal(site, ["ca", "renew", "--clients"])),
     ("user-domain-unknown", 2, |site| postseal(site, ["user", "add", "bob@example.org"])),
+    ("user-domain-without-mail", 2, |site| {
+        edit(site, "[aliases]", "[[domain]]\nname = \"parked.example\"\nmail = false\n\n[aliases]");
+        postseal(site, ["user", "add", "bob@parked.example"])
+    }),
     ("user-has-tag", 2, |site| postseal(site, ["user", "add", "bob+eu@example.com"])),
     ("user-is-alias", 2, |site| postseal(site, ["user", "add", "postmaster@example.com"])),
+    ("user-is-other-name", 2, |site| {
+        edit(site, "[aliases]", "[[domain]]\nname = \"example.net\"\nother_names = [\"example.org\"]\n\n[aliases]");
+        postseal(site, ["user", "add", "bob@example.org"])
+    }),
     ("user-unknown", 2, |site| postseal(site, ["user", "remove", "bob@example.com"])),
 ];
 

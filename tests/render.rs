@@ -490,3 +490,51 @@ fn the_example_of_the_documentation_renders_as_it_shows() {
     let tree = render(&site(), &inventory(), &[("smtpd/domains".to_owned(), block("jinja"))]).unwrap();
     assert_eq!(find(&tree, "mail.example.com/root/etc/mail/postseal/domains"), block("text"));
 }
+
+/// Returns a table of a host without its remarks.
+fn table(tree: &Tree, path: &str) -> Vec<String> {
+    let entry = tree.entries().iter().find(|entry| entry.path == path).unwrap();
+    let Content::Text(text) = &entry.content else { panic!("{path} is no text") };
+    text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_further_name_of_a_domain_has_its_mailboxes_and_its_senders_unless_an_alias_says_otherwise() {
+    let mut site = site();
+    let name = "example.net".parse().unwrap();
+    let of = Some("example.com".parse().unwrap());
+    site.domains.push(Domain { alias_of: of, ..Domain::new(name) });
+    site.domains.sort_by(|one, other| one.name.cmp(&other.name));
+    site.aliases = [("postmaster@example.com", "alice@example.com"), ("postmaster@example.net", "bob@example.org")]
+        .map(|(address, target)| Alias { address: address.parse().unwrap(), targets: vec![target.parse().unwrap()] })
+        .into();
+    let tree = render(&site, &inventory(), &[]).unwrap();
+    let host = "mail.example.com/root/etc/mail/postseal";
+    assert_eq!(
+        table(&tree, &format!("{host}/mailboxes")),
+        [
+            "alice@example.com vmail",
+            "postmaster@example.com alice@example.com",
+            "postmaster@example.net bob@example.org",
+            "alice@example.net alice@example.com"
+        ]
+    );
+    assert_eq!(
+        table(&tree, &format!("{host}/senders")),
+        ["alice@example.com alice@example.com, postmaster@example.com, alice@example.net"]
+    );
+    assert!(table(&tree, &format!("{host}/domains")).contains(&"example.net".to_owned()));
+}
+
+#[test]
+fn a_domain_without_mail_is_in_no_table_of_the_daemons() {
+    let mut site = site();
+    site.domains.insert(0, Domain { mail: false, dkim: Vec::new(), ..Domain::new("a.example".parse().unwrap()) });
+    let tree = render(&site, &inventory(), &[]).unwrap();
+    let on_hosts = tree.entries().iter().filter(|entry| !entry.path.starts_with("dns"));
+    for entry in on_hosts {
+        let Content::Text(text) = &entry.content else { continue };
+        assert!(!text.contains("a.example"), "{}", entry.path);
+    }
+    assert!(tree.entries().iter().any(|entry| entry.path == "dns/a.example.zone"));
+}

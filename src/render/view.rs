@@ -255,7 +255,10 @@ impl Private {
         let senders = inventory.users.iter().map(|user| {
             let further = user.senders.iter().filter(|sender| **sender != user.address);
             let named: Vec<&MailAddress> = std::iter::once(&user.address).chain(further).collect();
-            let others = named.iter().flat_map(|sender| other_names.of(sender)).filter(|other| !named.contains(&other));
+            let others = named
+                .iter()
+                .flat_map(|sender| other_names.of(sender))
+                .filter(|other| !own.contains(other) && !named.contains(&other));
             let others: Vec<String> = others.map(|other| other.to_string()).collect();
             let addresses = named.iter().map(ToString::to_string).chain(others).collect();
             Sender { login: user.address.to_string(), addresses }
