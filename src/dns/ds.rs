@@ -329,7 +329,7 @@ mod tests {
             format!("$ORIGIN example.net.\n@ IN SOA a. b. ( 1 1 1 ; (\n 1 1 )\n IN 60 DNSKEY 257 3 13 {body}"),
             format!("x.example.net. TXT \"a ; ( DNSKEY\" \\( \nexample.net. in dnskey 257 3 13 ( {body} )"),
         ] {
-            assert_eq!(read(&text).unwrap(), [expected.clone()], "{text}");
+            assert_eq!(read(&text).unwrap(), std::slice::from_ref(&expected), "{text}");
         }
         assert_eq!(read("example.net. IN DS 1 13 2 00\n\n").unwrap(), []);
     }
