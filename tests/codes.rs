@@ -327,6 +327,15 @@ const CASES: &[Case] = &[
         trust_one_ca(site);
         postseal(site, ["user", "remove", "bob@example.com"])
     }),
+    ("rollout-domain-gone", 0, |site| {
+        enforced(site, "example.org", "mail.example.com");
+        postseal(site, ["rollout"])
+    }),
+    ("rollout-host-gone", 0, |site| {
+        enforced(site, "example.com", "old.example.com");
+        postseal(site, ["rollout"])
+    }),
+    ("rollout-no-way-back", 2, |site| postseal(site, ["rollout", "back", "example.com", "--track", "dmarc"])),
     ("rotate-every-missing", 2, |site| postseal(site, ["dkim", "rotate", "--due"])),
     ("secret-in-golden", 4, |site| {
         assert_eq!(postseal(site, ["bless"]).exit_code, 0);
@@ -398,6 +407,15 @@ fn import_ca(site: &Path, key: &Path) -> Answer {
     let [certificate, key, passphrase] = [&certificate, key, &passphrase].map(|path| path.to_str().unwrap());
     let files = ["--certificate", certificate, "--key", key, "--key-passphrase-file", passphrase];
     postseal(site, [&["ca", "import"][..], &files].concat())
+}
+
+/// Records that senders remember a domain's MTA-STS policy, which lists the host.
+fn enforced(site: &Path, domain: &str, host: &str) {
+    let sql = rusqlite::Connection::open(site.join("state/ledger.sqlite")).unwrap();
+    let stage =
+        "INSERT INTO rollout (domain, track, stage, since, max_age) VALUES (?1, 'mta_sts', 'enforce', 0, 604800)";
+    sql.execute(stage, [domain]).unwrap();
+    sql.execute("INSERT INTO rollout_mx (domain, host, is_mx) VALUES (?1, ?2, 1)", [domain, host]).unwrap();
 }
 
 fn edit(site: &Path, old: &str, new: &str) {
@@ -484,7 +502,8 @@ fn template(site: &Path, name: &str, text: &str) -> Answer {
 }
 
 /// What hinders no work, so that there is a report of it, too.
-const DONE_ALL_THE_SAME: [&str; 3] = ["crl-behind", "dkim-import-readable", "revoked-still-admitted"];
+const DONE_ALL_THE_SAME: [&str; 5] =
+    ["crl-behind", "dkim-import-readable", "revoked-still-admitted", "rollout-domain-gone", "rollout-host-gone"];
 
 fn reported(answer: &Answer) -> BTreeSet<&str> {
     let code = |line: &'_ str| ["error[", "warning["].iter().find_map(|kind| line.strip_prefix(kind)).is_some();

@@ -237,3 +237,96 @@ fn what_a_killed_run_recorded_is_rendered_by_the_next() {
     assert!(said.contains("an earlier run was not finished"), "{said}");
     assert!(zone(&site).contains("p=none"), "{}", zone(&site));
 }
+
+/// A site whose web server serves an MTA-STS policy, and what it serves.
+fn with_web(site: &Path) {
+    let files = "mx_certificate = { files = { certificate = \"/etc/ssl/mx.pem\", key = \"/etc/ssl/mx.key\" } }";
+    edit(site, "mx_certificate = \"issued\"", &format!("{files}\nweb = \"nginx\""));
+    edit(site, "dmarc.reports", "rollout.max_age = 8\ntls_reports = \"tls@example.net\"\ndmarc.reports");
+}
+
+const STS: [&str; 4] = ["rollout", "advance", "--track", "mta_sts"];
+
+fn sts(site: &Path, now: OffsetDateTime) -> String {
+    let word = ["example.com", "--anyway", "--reason", "watched"];
+    fine(at(now).run(site, STS.into_iter().chain(word)))
+}
+
+fn mx(site: &Path) -> Vec<String> {
+    let zone = zone(site);
+    let names = zone.lines().filter(|line| line.contains(" MX ") || line.contains("\tMX\t"));
+    names.map(|line| line.split_whitespace().next_back().unwrap().trim_end_matches('.').to_owned()).collect()
+}
+
+#[test]
+fn mta_sts_is_tested_enforced_and_withdrawn_and_mx_records_wait_for_senders_meanwhile() {
+    let (_guard, site) = surroundings::site();
+    with_web(&site);
+    let week = Duration::days(7);
+    assert!(
+        sts(&site, BEGIN).contains("example.com: MTA-STS is tested now\nfirst install the policy: postseal apply\n")
+    );
+    sts(&site, BEGIN);
+    let held = fine(at(BEGIN + week).run(&site, STS));
+    assert!(
+        held.contains("MTA-STS is enforced for a week at a time, once nothing is missing: no TLS report since"),
+        "{held}"
+    );
+    assert!(sts(&site, BEGIN + week).contains("MTA-STS is enforced for a week at a time now"));
+    sts(&site, BEGIN + week);
+    let mut now = BEGIN + week * 2;
+    assert!(sts(&site, now).contains("MTA-STS is enforced for long now"));
+    // Another host comes.
+    let settings = fs::read_to_string(site.join("postseal.toml")).unwrap();
+    let host = settings.split("[[host]]").nth(1).unwrap().split("[[domain]]").next().unwrap();
+    let host = host.replace("mail.example.com", "mx.example.com").replace("web = \"nginx\"\n", "");
+    edit(&site, "[[domain]]", &format!("[[host]]{host}[[domain]]"));
+    fine(at(now).run(&site, ["server", "issue", "mx.example.com"]));
+    assert_eq!(mx(&site), ["mail.example.com"]);
+    assert!(sts(&site, now).contains("the MTA-STS policy lists the hosts that come now"));
+    sts(&site, now);
+    now += Duration::seconds(691_200) + Duration::DAY;
+    sts(&site, now - Duration::SECOND);
+    assert_eq!(mx(&site), ["mail.example.com"]);
+    assert!(sts(&site, now).contains("MX records name the hosts of the settings now"));
+    assert_eq!(mx(&site), ["mail.example.com", "mx.example.com"]);
+    // And MTA-STS is taken away.
+    edit(&site, "rollout.max_age = 8", "rollout.mta_sts = \"off\"");
+    assert!(fine(at(now).run(&site, STS)).contains("MTA-STS is withdrawn: its policy has mode none now"));
+    sts(&site, now);
+    now += Duration::seconds(691_200) + Duration::DAY;
+    sts(&site, now - Duration::SECOND);
+    assert_eq!(stage(&site, "example.com", "mta_sts"), "withdrawn");
+    assert!(sts(&site, now).contains("MTA-STS is off now"));
+}
+
+#[test]
+fn a_stage_that_is_not_what_the_last_step_led_to_is_found() {
+    let (_guard, site) = surroundings::site();
+    advance(&site, BEGIN);
+    let now = BEGIN + Duration::days(30);
+    good_month(&site, "example.com", now);
+    advance(&site, now);
+    assert_eq!(at(now).run(&site, ["fsck"]).exit_code, 0);
+    let sql = Connection::open(site.join("state/ledger.sqlite")).unwrap();
+    sql.execute("UPDATE rollout SET stage = 'none' WHERE track = 'dmarc'", []).unwrap();
+    let answer = at(now).run(&site, ["fsck"]);
+    assert!(answer.out.contains("dmarc of example.com was moved to quarantine, and is recorded as none"), "{answer:?}");
+}
+
+#[test]
+fn status_tells_of_many_domains_in_a_few_lines() {
+    let (_guard, site) = surroundings::site();
+    let more: String =
+        (0..40).map(|number| format!("\n[[domain]]\nname = \"d{number}.example.net\"\ndkim = [\"rsa\"]")).collect();
+    add(&site, &more);
+    fine(at(BEGIN).run(&site, ["render"]));
+    let unseen = Surroundings { name_servers: |_| Sighting::Nowhere, ..at(BEGIN) };
+    let said = fine(unseen.run(&site, ["rollout", "advance"]));
+    assert_eq!(said.matches("not yet everywhere").count(), 1, "{said}");
+    let shown = at(BEGIN).run(&site, ["status"]).out;
+    assert_eq!(shown.matches("DMARC p=none is to be on every name server").count(), 5, "{shown}");
+    advance(&site, BEGIN);
+    let shown = at(BEGIN + Duration::days(31)).run(&site, ["status"]).out;
+    assert_eq!(shown.matches("DMARC says p=quarantine, once reports say that nothing is lost").count(), 5, "{shown}");
+}

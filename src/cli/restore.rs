@@ -62,7 +62,7 @@ pub(super) fn restore(env: &dyn Env, site: Option<&Utf8Path>, args: &Restore) ->
     let wanted = Wanted::read(store.site())?;
     let present = args.root.as_deref().map(|root| Present::read(&wanted.site, args.host.as_ref(), root)).transpose()?;
     let mut outcome = judge(&store, &wanted.site, present.as_ref())?;
-    outcome.doubted = record(env.now(), &mut store, &packed, present.as_ref(), &outcome)?;
+    outcome.doubted = record(env.now(), &mut store, &wanted.site, &packed, present.as_ref(), &outcome)?;
     for address in outcome.taken.keys().chain(&outcome.closed) {
         // What it held opens nothing any more.
         store.remove_passphrase(Passphrase::Account(address))?;
@@ -308,6 +308,7 @@ fn accounts(store: &Writer, inventory: &Inventory, present: &Present, outcome: &
 fn record(
     now: OffsetDateTime,
     store: &mut Writer,
+    site: &Site,
     packed: &Packed,
     present: Option<&Present>,
     outcome: &Outcome,
@@ -342,6 +343,8 @@ fn record(
             ledger.clear_password(address)?;
         }
         ledger.record_event(now, "restored", &subject, &detail)?;
+        // MTA-STS may have been enforced since, for as long as the settings say; a milder stage of the others is safe.
+        ledger.doubt_rollouts(&|name| site.domain(name).map_or(0, |domain| domain.rollout.max_age))?;
         // Name servers and hosts may have gone on since.
         ledger.doubt_dkim_keys()
     })?;

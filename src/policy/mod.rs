@@ -4,3 +4,4 @@ pub mod evidence;
 pub mod mta_sts;
 pub mod rollout;
 pub mod web;
+pub mod words;

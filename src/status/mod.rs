@@ -19,7 +19,10 @@ use crate::pki::Certificate;
 use crate::pki::profile::BACKDATED;
 use crate::pki::trust::MAXIMUM_TWINS;
 use crate::plan;
-use crate::site::Site;
+use crate::policy::rollout::{self, Next, Way};
+use crate::policy::words;
+use crate::site::{Domain, Site};
+use crate::stages::Track;
 
 /// How urgent something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,6 +70,9 @@ pub const FINDINGS: &[(&str, &str)] = &[
     ("dkim-not-in-force", "a host may still sign with a DKIM key whose turn is over"),
     ("dkim-unpublished", "a DKIM key is to sign, and its record was not seen on every name server"),
     ("dkim-due", "a DKIM key is due for its next step"),
+    ("rollout-due", "a policy is due for a step that needs no report"),
+    ("rollout-waits", "a policy may be tightened once reports say that nothing is lost by it"),
+    ("rollout-unpublished", "the record of a policy was not seen on every name server, and its wait has not begun"),
     ("held", "a certificate that came back with a restore waits for confirmation"),
     ("user-without-certificate", "nobody can log in as this user"),
     ("user-domain-gone", "a user's domain is no longer in the settings"),
@@ -76,6 +82,7 @@ pub const FINDINGS: &[(&str, &str)] = &[
     ("golden-differs", "golden/ is not what would be rendered now"),
     ("notice-due", "users are to be told by mail that a certificate ends"),
     ("admitted-until", "a certificate that was replaced is admitted for a while"),
+    ("rollout-next", "a policy is to be tightened"),
     ("golden-absent", "nothing was blessed yet"),
     ("no-ledger", "what only the ledger knows is not known here"),
 ];
@@ -305,6 +312,7 @@ pub fn survey(site: &Site, inventory: &Inventory, facts: &Facts, limits: Limits,
     findings.extend(look.dkim());
     if facts.has_ledger {
         findings.extend(look.dkim_ways());
+        findings.extend(look.rollouts());
         findings.extend(look.ends());
         findings.extend(look.replaced());
         findings.extend(look.held());
@@ -594,6 +602,46 @@ impl Look<'_> {
         let to_rotate = key.state == DkimState::Active && self.site.dkim.rotate_every.is_some_and(is_old);
         let waited = key.seen.is_some() || key.state == DkimState::Retiring;
         (to_rotate && !has_successor()) || (waited && rotation::look_at(key).is_some_and(|at| at <= self.now))
+    }
+
+    /// Tells of the policies that are on their way, of a domain in one line for each thing that it waits for.
+    fn rollouts(&self) -> Vec<Finding> {
+        let hosts = rollout::hosts_of(self.site);
+        self.site.domains.iter().flat_map(|domain| self.rollouts_of(domain, &hosts)).collect()
+    }
+
+    fn rollouts_of(&self, domain: &Domain, hosts: &[HostName]) -> Vec<Finding> {
+        let name = domain.name.as_str();
+        let (mut due, mut waiting, mut unpublished, mut found) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for track in Track::ALL {
+            let recorded = self.inventory.rollout(&domain.name, track);
+            let way = Way::new(recorded, domain, track, hosts, self.now).filter(Way::is_under_way);
+            match way.as_ref().map(Way::next) {
+                Some(Next::Step { step, at, needs: None }) if at <= self.now => due.push(words::step(&step)),
+                Some(Next::Step { step, at, .. }) if at <= self.now => waiting.push(words::step(&step)),
+                Some(Next::Step { step, at, .. }) => {
+                    let text = format!("{}, from {} on at the earliest", words::step(&step), at.date());
+                    found.push(finding("rollout-next", Severity::Ok, name, text).at(at));
+                }
+                // Before the first run nothing of it is anybody's concern.
+                Some(Next::Unpublished) => unpublished
+                    .extend(recorded.map(|one| format!("{} {}", words::called(track), words::stage(one.stage)))),
+                Some(Next::Reached) | None => {}
+            }
+        }
+        if !due.is_empty() {
+            found.push(finding("rollout-due", Severity::Ok, name, due.join(", ")).due().mend(TICK));
+        }
+        if !waiting.is_empty() {
+            let text = format!("{}, once reports say that nothing is lost by it", waiting.join(", "));
+            found
+                .push(finding("rollout-waits", Severity::Ok, name, text).mend(format!("postseal rollout list {name}")));
+        }
+        if !unpublished.is_empty() {
+            let text = format!("{} is to be on every name server: not seen yet", unpublished.join(", "));
+            found.push(finding("rollout-unpublished", Severity::Ok, name, text).mend(format!("postseal dns {name}")));
+        }
+        found
     }
 
     fn ends(&self) -> Vec<Finding> {

@@ -401,7 +401,32 @@ impl Checks<'_> {
                 _ => {}
             }
         }
+        self.stages()?;
         self.lives()
+    }
+
+    /// A domain stands where the last step of its rollout led.
+    fn stages(&mut self) -> Result<(), StoreError> {
+        let mut last: HashMap<(String, String), String> = HashMap::new();
+        for event in self.store.ledger().events()?.into_iter().filter(|event| event.what == "rollout-moved") {
+            let word = |name| event.detail.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+            if let (Some(track), Some(to)) = (word("track"), word("to")) {
+                last.insert((event.subject.clone(), track), to);
+            }
+        }
+        let rollouts = self.store.ledger().rollouts()?;
+        let recorded: HashMap<(&str, &str), &str> = rollouts
+            .iter()
+            .map(|one| ((one.domain.as_str(), one.stage.track().as_str()), one.stage.as_str()))
+            .collect();
+        for ((domain, track), to) in last {
+            let is = recorded.get(&(domain.as_str(), track.as_str())).copied().unwrap_or("nothing");
+            if is != to {
+                let (domain, track, to) = (shown(&domain), shown(&track), shown(&to));
+                self.wrong(BACKUP, format!("{track} of {domain} was moved to {to}, and is recorded as {is}"));
+            }
+        }
+        Ok(())
     }
 
     /// A DKIM key never goes back to an earlier state: what was revoked or destroyed signs nothing again.

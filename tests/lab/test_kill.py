@@ -189,6 +189,23 @@ def ending(site: Path) -> None:
     let_pass(site, 10)
 
 
+def watched(site: Path) -> None:
+    """DMARC has been watched for its month."""
+    assert run(["rollout", "advance", *NOBODY.split(), "--site", str(site)]).code == 0
+    with closing(sqlite3.connect(site / "state/ledger.sqlite")) as sql, sql:
+        seen = int(time.time()) - 31 * 86400
+        changed = sql.execute(f"UPDATE rollout SET seen = {seen}, since = {seen} WHERE track = 'dmarc'")
+        assert changed.rowcount == 1
+
+
+ANYWAY = f"rollout advance {DOMAIN} --anyway --reason watched {NOBODY}"
+
+
+def quarantined(site: Path) -> None:
+    watched(site)
+    assert run([*ANYWAY.split(), "--site", str(site)]).code == 0
+
+
 @dataclass(frozen=True)
 class Command:
     """A command, and what is done to a site with Alice and Bob before."""
@@ -258,6 +275,8 @@ COMMANDS = [
     Command("dkim-advance-retires", f"dkim advance {NOBODY}", served, sparse=3),
     Command("dkim-advance-destroys", f"dkim advance {NOBODY}", ending, sparse=3),
     Command("dkim-revoke", f"dkim revoke {MONTH}r", sparse=3),
+    Command("rollout-advance", ANYWAY, watched, sparse=3),
+    Command("rollout-back", f"rollout back {DOMAIN} --track dmarc", quarantined, sparse=3),
 ]
 
 
@@ -419,7 +438,12 @@ def assert_done(command: Command, site: Path) -> None:
     if command.name in LIVES:
         assert_lives(command, site)
     compared = run(["diff", "--site", str(site)])
-    changed = ("ca-retire", "diff", "render", "server-renew")
+    if command.name.startswith("rollout"):
+        with closing(sqlite3.connect(site / "state/ledger.sqlite")) as sql:
+            stage = sql.execute("SELECT stage FROM rollout WHERE track = 'dmarc'").fetchone()
+            assert stage == ("quarantine" if command.name == "rollout-advance" else "none",)
+            assert not sql.execute("SELECT count(*) FROM stale_derived").fetchone()[0]
+    changed = ("ca-retire", "diff", "render", "rollout-advance", "server-renew")
     assert compared.code == (1 if command.name in changed or command.name.startswith("dkim") else 0), compared
 
 

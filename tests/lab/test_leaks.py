@@ -49,6 +49,8 @@ COMMANDS = [
     f"dkim advance {NOBODY}",
     f"dkim revoke {MONTH}r",
     "dkim confirm --in-force",
+    f"rollout advance {NOBODY}",
+    "rollout list",
     "dns",
     "render",
     "diff",

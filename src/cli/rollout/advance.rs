@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::judge::{self, Judged};
-use super::{Standings, grouped, words};
+use super::{Standings, grouped};
 use crate::cli::dkim::{self, Ways};
 use crate::cli::failure::Failure;
 use crate::cli::report::Report;
@@ -19,8 +19,8 @@ use crate::dkim::seeing::{Answer, Question, WantedRecord};
 use crate::dns::{RecordData, Zone};
 use crate::env::Env;
 use crate::names::DomainName;
-use crate::policy::mta_sts;
 use crate::policy::rollout::{self, Asks, Known, Moved, Next, Way};
+use crate::policy::{mta_sts, words};
 use crate::records;
 use crate::site::{Domain, Site};
 use crate::stages::Track;
@@ -295,7 +295,7 @@ fn tell(
         advanced.steps.push((domain.clone(), text, json("seen")));
     }
     for step in &moved.steps {
-        let text = format!("{} now", words::step(step, way.rollout().max_age));
+        let text = format!("{} now", words::step(step));
         advanced.steps.push((domain.clone(), text, json(words::code(step))));
         advanced.to_publish.insert(domain.clone());
         advanced.installs |= track == Track::MtaSts;
@@ -306,8 +306,7 @@ fn tell(
     if let Some(judged) = plan.judged.as_ref().filter(|judged| !judged.missing.is_empty()) {
         let Next::Step { step, .. } = plan.way.next() else { return };
         let missing: Vec<String> = judged.missing.iter().map(ToString::to_string).collect();
-        let text =
-            format!("{}, once nothing is missing: {}", words::step(&step, way.rollout().max_age), missing.join("; "));
+        let text = format!("{}, once nothing is missing: {}", words::step(&step), missing.join("; "));
         let mut json = json("missing");
         if let Some(json) = json.as_object_mut() {
             json.insert("missing".to_owned(), json!(judged.missing_json()));
@@ -328,7 +327,7 @@ fn tell(
         && (moved.seen || plan.is_new)
         && at > now
     {
-        let text = format!("{}, from {} on at the earliest", words::step(&step, way.rollout().max_age), moment(at));
+        let text = format!("{}, from {} on at the earliest", words::step(&step), moment(at));
         let mut json = json("waiting");
         if let Some(json) = json.as_object_mut() {
             json.insert("at".to_owned(), json!(at.unix_timestamp()));

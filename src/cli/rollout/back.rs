@@ -3,13 +3,14 @@
 use camino::Utf8Path;
 use serde_json::json;
 
-use super::{Standings, words};
+use super::Standings;
 use crate::cli::failure::Failure;
 use crate::cli::report::Report;
 use crate::cli::{session, show};
 use crate::env::Env;
 use crate::names::DomainName;
 use crate::policy::rollout::Step;
+use crate::policy::words;
 use crate::stages::Track;
 
 /// `rollout back`
@@ -53,7 +54,7 @@ pub(super) fn back(env: &dyn Env, site: Option<&Utf8Path>, args: &Back) -> Resul
     let recorded = format!("{} of {} is back at {}", words::called(args.track), args.domain, words::stage(stage));
     session::refresh(&wanted, &store).map_err(|failure| failure.after(&recorded))?;
     let zone = session::shown(&store, &format!("out/dns/{}.zone", args.domain));
-    let mut text = format!("{}: {} now\n", args.domain, words::step(&Step::Stage(stage), way.rollout().max_age));
+    let mut text = format!("{}: {} now\n", args.domain, words::step(&Step::Stage(stage)));
     if args.track == Track::MtaSts {
         text.push_str("install its policy first: postseal apply\n");
     }

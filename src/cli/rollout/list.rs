@@ -4,8 +4,8 @@ use camino::Utf8Path;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::Standings;
 use super::judge::{self, Judged};
-use super::{Standings, words};
 use crate::cli::failure::Failure;
 use crate::cli::report::{Report, columns};
 use crate::cli::{session, show};
@@ -13,6 +13,7 @@ use crate::env::Env;
 use crate::inventory::Inventory;
 use crate::names::DomainName;
 use crate::policy::rollout::{self, Next, Way};
+use crate::policy::words;
 use crate::site::{Domain, Site};
 use crate::stages::{DmarcPolicy, SpfPolicy, Stage, Track};
 
@@ -98,7 +99,7 @@ impl Told {
     }
 
     fn next(&self, now: OffsetDateTime) -> String {
-        let (Some(way), Some(next)) = (&self.way, &self.next) else { return "as the settings fix it".to_owned() };
+        let Some(next) = &self.next else { return "as the settings fix it".to_owned() };
         let Next::Step { step, at, .. } = next else {
             let what = if *next == Next::Reached {
                 "as the settings want it"
@@ -107,7 +108,7 @@ impl Told {
             };
             return what.to_owned();
         };
-        let what = words::step(step, way.rollout().max_age);
+        let what = words::step(step);
         let missing: Vec<String> = self.judged.missing.iter().map(ToString::to_string).collect();
         let missing = if missing.is_empty() { String::new() } else { format!("; missing: {}", missing.join("; ")) };
         match *at <= now {

@@ -90,6 +90,21 @@ fn reports(
 }
 
 impl Transaction<'_> {
+    /// Takes back what is known of MTA-STS after a restore: the site may have gone on since, so that senders remember a policy for
+    /// up to so many seconds, by domain. Returns how many domains that is about.
+    pub fn doubt_rollouts(&mut self, longest: &dyn Fn(&DomainName) -> u32) -> Result<usize, LedgerError> {
+        let first = Stage::first(Track::MtaSts);
+        let mut doubted: Vec<Rollout> = rollouts(self.connection())?;
+        doubted.retain(|one| one.stage.track() == Track::MtaSts && one.stage != first);
+        for rollout in &mut doubted {
+            rollout.max_age = rollout.max_age.max(Some(longest(&rollout.domain)));
+            rollout.seen = None;
+            rollout.change = rollout.change.map(|change| MxChange { seen: None, ..change });
+            self.save_rollout(rollout)?;
+        }
+        Ok(doubted.len())
+    }
+
     /// Records where a domain stands, instead of what was recorded of that track.
     pub fn save_rollout(&mut self, rollout: &Rollout) -> Result<(), LedgerError> {
         let sql = self.connection();
