@@ -192,6 +192,15 @@ const CASES: &[Case] = &[
     ("dkim-selector-used", 2, |site| import_key(site, "202611r", SEED)),
     ("dnskey-private", 2, |site| of_file(site, "ds", "Private-key-format: v1.3\n")),
     ("dnskey-refused", 2, |site| of_file(site, "ds", "example.com. IN A 203.0.113.10\n")),
+    ("dns-file-of-others", 2, |site| {
+        fs::create_dir(site.join("zones")).unwrap();
+        fs::write(site.join("zones/example.com.yaml"), "'': []\n").unwrap();
+        postseal(site, ["dns", "--format", "octodns", "--output", site.join("zones").to_str().unwrap()])
+    }),
+    ("dns-needs-directory", 2, |site| {
+        second_domain(site);
+        postseal(site, ["dns", "--format", "octodns"])
+    }),
     ("domain-not-named", 2, |site| {
         second_domain(site);
         postseal(site, ["dkim", "rotate"])
@@ -203,6 +212,7 @@ const CASES: &[Case] = &[
         std::os::unix::fs::symlink("/etc/passwd", site.join("templates/smtpd.conf")).unwrap();
         postseal(site, ["render"])
     }),
+    ("format-of-dns", 2, |site| postseal(site, ["status", "--format", "octodns"])),
     ("format-of-status", 2, |site| postseal(site, ["user", "list", "--format", "nagios"])),
     ("host", 3, |site| {
         // A regular file where a directory is looked into is told apart; an unreadable device is not.

@@ -52,6 +52,16 @@ pub(super) enum Format {
     Prometheus,
     /// Of `status`: a calendar of what ends
     Ics,
+    /// Of `dns`: a fragment of a zone file for each domain
+    Zone,
+    /// Of `dns`: a table to type from into a provider's form, with long texts in the forms that providers want
+    Table,
+    /// Of `dns`: YAML for octoDNS
+    Octodns,
+    /// Of `dns`: JavaScript for DNSControl
+    Dnscontrol,
+    /// Of `dns`: a script for nsupdate (RFC 2136)
+    Nsupdate,
 }
 
 /// The commands.
@@ -353,6 +363,9 @@ pub(super) struct Dns {
     /// One domain of the site [default: all]
     #[arg(value_name = "DOMAIN")]
     pub(super) domain: Option<DomainName>,
+    /// Write a file for each domain into a directory, instead of to standard output
+    #[arg(long, value_name = "DIR")]
+    pub(super) output: Option<Utf8PathBuf>,
 }
 
 /// `diff`

@@ -7,6 +7,7 @@ mod codes;
 mod confirm;
 mod csr;
 mod dkim;
+mod dns;
 pub mod draw;
 mod ds;
 mod export;
@@ -94,7 +95,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Forma
         Command::Completions { shell } => Ok(completions(*shell)),
         Command::Diff(diff) => golden::diff(site, diff.exit_zero),
         Command::Dkim(dkim) => self::dkim::obey(env, site, dkim),
-        Command::Dns(dns) => show::dns(site, dns.domain.as_ref()),
+        Command::Dns(dns) => self::dns::dns(site, dns, format),
         Command::Ds(ds) => self::ds::ds(ds),
         Command::Export(export) => self::export::export(env, site, export),
         Command::Fsck => fsck::fsck(env, site),

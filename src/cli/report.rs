@@ -81,7 +81,7 @@ fn text(env: &dyn Env, format: Format, report: &Report) -> String {
         Format::Human => seen(),
         Format::Json => github::harmless_json(&draw::json_text(&report.json)),
         // Every octet counts, and what is in it was made fit for it.
-        Format::Nagios | Format::Prometheus | Format::Ics => report.text.clone(),
+        _ => report.text.clone(),
     }
 }
 
@@ -114,12 +114,12 @@ pub(super) fn talk(env: &dyn Env, format: Format, diagnostics: &[Diagnostic]) {
     let drawn = || draw::draw(diagnostics, env.person_is_there() && env.variable("NO_COLOR").is_none());
     let text = match format {
         Format::Human if github::is_here(env) => github::harmless(&drawn()),
-        Format::Human | Format::Nagios | Format::Prometheus | Format::Ics => drawn(),
         Format::Json => github::harmless_json(&draw::json_text(&draw::to_json(diagnostics))),
         Format::Github => {
             let commands = diagnostics.iter().map(|diagnostic| Annotation::of(diagnostic).command(env));
             commands.chain([github::harmless(&drawn())]).collect()
         }
+        _ => drawn(),
     };
     // Where standard error is closed, the exit code still tells.
     let _ = env.talk(&text);

@@ -1,6 +1,4 @@
-//! `ca show`, `dns`: what there is.
-
-use std::fmt::Write as _;
+//! `ca show`, and what commands share that show what there is.
 
 use camino::Utf8Path;
 use serde_json::json;
@@ -10,12 +8,10 @@ use crate::cli::failure::Failure;
 use crate::cli::report::{Report, columns};
 use crate::cli::session;
 use crate::diag::did_you_mean;
-use crate::dns::Record;
 use crate::inventory::Inventory;
 use crate::names::{Digest, DomainName};
 use crate::pki::Certificate;
 use crate::site::Site;
-use crate::tree::Content;
 
 /// `ca show`
 pub(super) fn ca(site: Option<&Utf8Path>, pem: bool) -> Result<Report, Failure> {
@@ -62,43 +58,6 @@ pub(super) fn colons(digest: &Digest) -> String {
 /// Returns the day of a moment, in UTC.
 pub(super) fn day(moment: OffsetDateTime) -> Date {
     moment.date()
-}
-
-/// `dns`
-pub(super) fn dns(site: Option<&Utf8Path>, domain: Option<&DomainName>) -> Result<Report, Failure> {
-    let directory = session::directory(site);
-    let wanted = session::Wanted::read(&directory)?;
-    let inventory = inventory(site)?;
-    if let Some(domain) = domain.filter(|domain| inventory.dkim_keys_of(domain).is_empty()) {
-        known(&wanted.site, domain)?;
-    }
-    let shown = |name: &DomainName| domain.is_none_or(|domain| domain == name);
-    let tree = wanted.render(&inventory)?;
-    let mut text = String::new();
-    for zone in tree.entries().iter().filter(|entry| entry.path.starts_with("dns")) {
-        let of = zone.path.file_stem().and_then(|stem| stem.parse().ok());
-        if let (Some(name), Content::Text(zone)) = (of, &zone.content)
-            && shown(&name)
-        {
-            let blank = if text.is_empty() { "" } else { "\n" };
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{blank}{zone}");
-        }
-    }
-    let zones = crate::records::zones(&wanted.site, &inventory);
-    let records = zones.iter().filter(|zone| shown(&zone.domain)).flat_map(|zone| &zone.records);
-    let json = json!({ "records": records.map(record_json).collect::<Vec<_>>() });
-    Ok(Report::fine(text, json))
-}
-
-fn record_json(record: &Record) -> serde_json::Value {
-    json!({
-        "name": record.name,
-        "ttl": record.ttl,
-        "type": record.data.kind(),
-        "data": record.data.to_string(),
-        "reason": record.reason,
-    })
 }
 
 /// Returns what exists: from the ledger, or without one from `postseal.lock`.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use clap::ValueEnum as _;
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
@@ -62,19 +63,26 @@ pub(super) fn span(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Refuses a format that only `status` has.
+/// Refuses a format that only another command has.
 pub(super) fn refuse_foreign_format(format: Format, command: &Command) -> Result<(), Failure> {
-    let name = match format {
+    let (of_dns, is_there) = match format {
         Format::Human | Format::Json | Format::Github => return Ok(()),
-        Format::Nagios => "nagios",
-        Format::Prometheus => "prometheus",
-        Format::Ics => "ics",
+        Format::Nagios | Format::Prometheus | Format::Ics => (false, matches!(command, Command::Status(_))),
+        Format::Zone | Format::Table | Format::Octodns | Format::Dnscontrol | Format::Nsupdate => {
+            (true, matches!(command, Command::Dns(_)))
+        }
     };
-    if matches!(command, Command::Status(_)) {
+    if is_there {
         return Ok(());
     }
-    let help = "use human, json or github here, or ask: postseal status";
-    Err(Failure::input("format-of-status", format!("only `status` reports as `{name}`"), help))
+    let name = format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    Err(if of_dns {
+        let help = "use human, json or github here, or ask: postseal dns";
+        Failure::input("format-of-dns", format!("only `dns` reports as `{name}`"), help)
+    } else {
+        let help = "use human, json or github here, or ask: postseal status";
+        Failure::input("format-of-status", format!("only `status` reports as `{name}`"), help)
+    })
 }
 
 /// Answers a wrong command line that asked for Nagios as a plug-in does: unknown, not critical.
@@ -104,10 +112,10 @@ pub(super) fn status(env: &dyn Env, site: Option<&Utf8Path>, args: &Status, form
     let alarm = survey.findings.iter().any(|finding| finding.due || finding.severity == Severity::Critical);
     let plain = if alarm { DIFFERS } else { 0 };
     let (text, exit_code) = match format {
-        Format::Human | Format::Json | Format::Github => (human(&survey, args.all), plain),
         Format::Nagios => nagios::write(&survey),
         Format::Prometheus => (prometheus::write(&survey), 0),
         Format::Ics => (ics::write(&survey), 0),
+        _ => (human(&survey, args.all), plain),
     };
     let report = Report { exit_code, ..Report::fine(text, to_json(&survey)) };
     let report = if matches!(format, Format::Human | Format::Json | Format::Github) {

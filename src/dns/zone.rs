@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{RecordData, Zone};
+use super::{RecordData, Zone, remark};
 use crate::names::Digest;
 
 /// The longest `<character-string>` (RFC 1035 §3.3).
@@ -16,17 +16,9 @@ pub fn write(zone: &Zone) -> String {
         domain = zone.domain
     );
     for record in &zone.records {
-        let (name, ttl, kind) = (&record.name, record.ttl, record.data.kind());
+        let (name, ttl, kind) = (owner(&record.name), record.ttl, record.data.kind());
         // Writing to a String cannot fail.
-        let _ = write!(text, "\n; {} {}\n{name}. {ttl} IN {kind} ", record.reason, record.rfc);
-        match &record.data {
-            RecordData::Caa { tag, value } => {
-                let _ = write!(text, "0 {tag} {}", quoted(value.as_bytes()));
-            }
-            RecordData::Txt(value) => text.push_str(&character_strings(value)),
-            data => text.push_str(&data.to_string()),
-        }
-        text.push('\n');
+        let _ = writeln!(text, "\n; {}\n{name} {ttl} IN {kind} {}", remark(record), content(&record.data));
     }
     for host in &zone.unaddressed {
         let _ = write!(
@@ -37,14 +29,40 @@ pub fn write(zone: &Zone) -> String {
     text
 }
 
+/// Returns a name with its final dot; what is not of letters, digits, `-`, `_` and `*` by its decimal number.
+pub fn owner(name: &str) -> String {
+    let mut text = String::with_capacity(name.len() + 1);
+    for octet in name.bytes() {
+        match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'*' | b'.' => text.push(char::from(octet)),
+            _ => {
+                let _ = write!(text, "\\{octet:03}");
+            }
+        }
+    }
+    text.push('.');
+    text
+}
+
+/// Returns the content of a record as a zone file has it.
+pub fn content(data: &RecordData) -> String {
+    match data {
+        RecordData::Caa { tag, value } => format!("0 {tag} {}", quoted(value.as_bytes())),
+        RecordData::Txt(value) => character_strings(value),
+        data => data.to_string(),
+    }
+}
+
+/// Returns the text in pieces of at most 255 octets, of which there is at least one.
+pub fn pieces(text: &str) -> impl Iterator<Item = &[u8]> {
+    let empty = text.is_empty().then_some(&[][..]);
+    empty.into_iter().chain(text.as_bytes().chunks(STRING_LIMIT))
+}
+
 /// Returns the text as quoted strings of at most 255 octets each (RFC 1035 §5.1), for readers join them without a space
 /// (RFC 7208 §3.3, RFC 6376 §3.6.2.2).
 pub fn character_strings(text: &str) -> String {
-    if text.is_empty() {
-        return "\"\"".to_owned();
-    }
-    let strings = text.as_bytes().chunks(STRING_LIMIT).map(quoted);
-    strings.collect::<Vec<_>>().join(" ")
+    pieces(text).map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// Quotes one string: `"` and `\` by a backslash, what is not printable ASCII by its decimal number.
@@ -86,6 +104,18 @@ pub fn tlsa_records(text: &str) -> impl Iterator<Item = (&str, Digest)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quote_in_a_caa_value_does_not_end_it() {
+        let data = RecordData::Caa { tag: "issue", value: "ca.example; x=\"\\".to_owned() };
+        assert_eq!(content(&data), r#"0 issue "ca.example; x=\"\\""#);
+        assert_eq!(data.to_string(), content(&data));
+    }
+
+    #[test]
+    fn an_owner_name_stays_one_word() {
+        assert_eq!(owner("a b;\n.example.com"), r"a\032b\059\010.example.com.");
+    }
 
     #[test]
     fn a_long_text_is_split_after_255_octets() {

@@ -26,13 +26,25 @@ pub fn zones(site: &Site, inventory: &Inventory) -> Vec<Zone> {
     let mut zones: Vec<Zone> = site.domains.iter().zip(&index.policies).map(|both| zone(&index, both)).collect();
     let mut left: Vec<&DomainName> = inventory.dkim_keys.iter().map(|key| &key.domain).collect();
     left.dedup();
-    zones.extend(left.into_iter().filter(|domain| !site.has_domain(domain)).map(|domain| Zone {
-        domain: domain.clone(),
-        records: dkim_keys(inventory, domain).collect(),
-        unaddressed: Vec::new(),
-    }));
+    zones.extend(
+        left.into_iter().filter(|domain| !site.has_domain(domain)).map(|domain| left_behind(inventory, domain)),
+    );
     zones.sort_by(|one, other| one.domain.cmp(&other.domain));
     zones
+}
+
+/// Returns what one domain needs in DNS, as [`zones`] does; nothing if it is none of the site's and has no keys either.
+pub fn zone_of(site: &Site, inventory: &Inventory, name: &DomainName) -> Option<Zone> {
+    let Some(domain) = site.domain(name) else {
+        return Some(left_behind(inventory, name)).filter(|zone| !zone.records.is_empty());
+    };
+    let index = Index::new(site, inventory);
+    index.policy(name).map(|policy| zone(&index, (domain, policy)))
+}
+
+/// Returns what remains of a domain that left the settings.
+fn left_behind(inventory: &Inventory, domain: &DomainName) -> Zone {
+    Zone { domain: domain.clone(), records: dkim_keys(inventory, domain).collect(), unaddressed: Vec::new() }
 }
 
 /// What belongs into which zone, found once: a zone looks at no other.

@@ -177,6 +177,16 @@ pub fn write_named(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), Store
     }
 }
 
+/// Does what [`write_named`] does in a directory that no later run sweeps: what a killed run left is replaced by the next one.
+pub fn write_listed(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
+    if kind(path)?.is_some() {
+        refuse_other_than_file(path)?;
+    }
+    let (temporary, mut file) = Temporary::beside(path, mode)?;
+    file.write_all(bytes).map_err(while_doing("write", path))?;
+    temporary.settle(&file, path)
+}
+
 /// Writes a file that must not exist yet.
 pub fn write_new(path: &Utf8Path, bytes: &[u8], mode: u32) -> Result<(), StoreError> {
     write_new_as(path, bytes, mode, Durable::AtOnce)

@@ -258,6 +258,7 @@ COMMANDS = [
     Command("bless", "bless", new_domain),
     Command("bless-first", "bless", never_blessed),
     Command("diff", "diff", new_domain, fine=(1,)),
+    Command("dns-output", "dns --format octodns --output AROUND/dns"),
     Command("ca-renew", "ca renew"),
     Command("server-renew", "server renew"),
     Command("apply", "apply --root ROOT", sparse=3),
@@ -527,7 +528,7 @@ def test_the_disk_is_really_full(command: Command, room: int, base: Path, prepar
 
 
 # What writes nothing into a site, and what makes one of a file that is not in these tests' directory.
-READS = ("diff", "fsck", "restore")
+READS = ("diff", "dns", "fsck", "restore")
 
 
 @pytest.mark.parametrize("writer", [command for command in COMMANDS if not command.name.startswith(READS)], ids=lambda row: row.name)

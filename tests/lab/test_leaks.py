@@ -52,6 +52,7 @@ COMMANDS = [
     f"rollout advance {NOBODY}",
     "rollout list",
     "dns",
+    "dns --output {own}/dns",
     "render",
     "diff",
     "user list",
