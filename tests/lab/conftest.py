@@ -15,8 +15,8 @@ from lab.lab import Lab
 from lab.site import PROGRAM, Person, Site
 
 PROGRAMS = [
-    *("caddy", "dovecot", "doveadm", "ip", "named", "named-checkzone", "nginx", "nsd", "nsenter", "openssl"),
-    *("rspamadm", "rspamd", "smtpd", "unbound"),
+    *("caddy", "dnssec-signzone", "dovecot", "doveadm", "ip", "kzonecheck", "named", "named-checkzone", "nginx", "node", "nsd"),
+    *("nsenter", "nsupdate", "openssl", "rspamadm", "rspamd", "smtpd", "unbound"),
 ]
 FILTER = Path("/usr/libexec/opensmtpd/filter-rspamd")
 
