@@ -126,7 +126,7 @@ fn the_workflow_fails_with_an_annotation_for_each_file_that_differs() {
             "::error file=golden/dns/a%2Cb.zone,line=1,title=golden drift::in golden/, but no longer rendered: {why}"
         ),
         format!(
-            "::error file=golden/dns/example.com.zone,line=11,title=golden drift::\
+            "::error file=golden/dns/example.com.zone,line=10,title=golden drift::\
              what is rendered differs from here on: {why}"
         ),
     ];
