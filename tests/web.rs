@@ -236,6 +236,15 @@ fn a_logo_whose_file_is_not_there_is_left_out() {
     assert!(below(&tree, "/var/www/postseal/bimi.example.com").is_empty());
 }
 
+#[test]
+fn a_logo_that_is_named_as_its_own_certificate_lies_there_once() {
+    let mut site = site(WebServer::Nginx);
+    let file = || "logo.svg".to_owned();
+    site.domains[0].bimi = Bimi::Logo { file: file(), certificate: Some(file()), base: None };
+    let tree = render(&site, &inventory(), &[]).unwrap();
+    assert!(tree.entries().windows(2).all(|pair| pair[0].path < pair[1].path));
+}
+
 /// A server as Thunderbird reads it: type, host, port, socket type, user name, authentication.
 type Server = [String; 6];
 

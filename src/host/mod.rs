@@ -191,17 +191,20 @@ impl<'a> Machine<'a> {
     /// A directory that a daemon's package brings is not made here, for its owner and mode are the package's to choose.
     fn directories(&self, installation: &Installation) -> Result<Vec<(Utf8PathBuf, Owner, u32)>, HostError> {
         let mut made: Vec<(Utf8PathBuf, Owner, u32)> = Vec::new();
+        // What was looked at: a web server's files lie in thousands of directories.
+        let mut seen: BTreeSet<&Utf8Path> = BTreeSet::new();
         for step in installation.changes().filter(|step| step.action.writes()) {
             let Some(wanted) = &step.wanted else { continue };
             let mut above: Vec<&Utf8Path> = step.path.ancestors().skip(1).collect();
             above.reverse();
             for directory in above.into_iter().filter(|path| *path != "/") {
-                if made.iter().all(|(path, ..)| path != directory) && self.root.look(directory)? == Found::Nothing {
+                if seen.insert(directory) && self.root.look(directory)? == Found::Nothing {
                     self.refuse_package_directory(directory)?;
                     made.push((directory.to_owned(), (0, 0), 0o755));
                 }
             }
             if step.is_directory() {
+                seen.insert(&step.path);
                 made.push((step.path.clone(), wanted.owner, wanted.mode));
             }
         }

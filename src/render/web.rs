@@ -183,7 +183,8 @@ fn logo_files<'a>(served: &'a Served<'_>) -> impl Iterator<Item = &'a str> {
         Bimi::Logo { file, certificate, base: None } => (Some(file), certificate.as_ref()),
         _ => (None, None),
     };
-    file.into_iter().chain(certificate).map(String::as_str)
+    // One path holds one file.
+    file.into_iter().chain(certificate.filter(|certificate| Some(*certificate) != file)).map(String::as_str)
 }
 
 impl SiteView {
