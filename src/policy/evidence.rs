@@ -150,9 +150,9 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAsked(kind) => write!(f, "no {} reports are asked for ({})", kind.noun(), kind.setting()),
-            Self::TooFew(kind, 0) => write!(f, "no {} report since", kind.noun()),
-            Self::TooFew(kind, 1) => write!(f, "only 1 {} report since", kind.noun()),
-            Self::TooFew(kind, count) => write!(f, "only {count} {} reports since", kind.noun()),
+            Self::TooFew(kind, 0) => write!(f, "no {} report", kind.noun()),
+            Self::TooFew(kind, 1) => write!(f, "only 1 {} report", kind.noun()),
+            Self::TooFew(kind, count) => write!(f, "only {count} {} reports", kind.noun()),
             Self::Stale(kind, newest) => write!(f, "the newest {} report is of {}", kind.noun(), newest.date()),
             Self::OwnFails(address, failed, of) => {
                 write!(f, "{failed} of {of} messages from {address}, which is the site's own, fail")
