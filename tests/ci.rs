@@ -133,7 +133,7 @@ fn the_workflow_fails_with_an_annotation_for_each_file_that_differs() {
     assert_eq!((code, err.as_str()), (1, ""));
     assert_eq!(commands(&out), expected);
     assert!(out.ends_with("\n1 changed, 1 added, 1 missing, 15 identical\n"), "{out}");
-    let row = format!("| `dns/example.com.zone` | 11 | changed | {why} |\n");
+    let row = format!("| `dns/example.com.zone` | 10 | changed | {why} |\n");
     assert!(runner.summary().contains(&row), "{}", runner.summary());
 }
 
