@@ -37,6 +37,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("silent-name", "a name without mail is a host, a domain, or not below its domain"),
     ("spf-lookups", "an SPF record needs more look-ups than receivers make"),
     ("syntax", "a file is not TOML"),
+    ("tlsa-missing", "a zone is signed, and the key of a host in it is not known"),
     ("too-many-hosts", "a site has more MX hosts than SPF looks at"),
     ("two-choices", "one setting names two choices"),
     ("two-web-hosts", "more than one host has a web server"),

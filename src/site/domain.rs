@@ -335,8 +335,8 @@ impl Reader<'_> {
             return None;
         };
         let table = self.table(&body, "domain.bimi.logo")?;
-        let file = self.required(&table, "file", "\"logo.svg\"").and_then(|setting| self.file_name(&setting));
-        let certificate = table.get("certificate").and_then(|setting| self.file_name(&setting));
+        let file = self.required(&table, "file", "\"logo.svg\"").and_then(|setting| self.file_name(&setting, ".svg"));
+        let certificate = table.get("certificate").and_then(|setting| self.file_name(&setting, ".pem"));
         let base = table.get("base").and_then(|setting| {
             let text = self.text(&setting)?;
             self.checked(https(text).and_then(ends_in_slash), setting.span)
@@ -344,16 +344,20 @@ impl Reader<'_> {
         Some((Bimi::Logo { file: file?, certificate, base }, place))
     }
 
-    /// Reads the name of a file in `bimi/`: it becomes a part of a URI and of paths.
-    fn file_name(&mut self, setting: &Setting<'_>) -> Option<String> {
+    /// Reads the name of a file in `bimi/`: it becomes a part of a URI and of paths, and web servers tell its type by its end.
+    fn file_name(&mut self, setting: &Setting<'_>, end: &str) -> Option<String> {
         let text = self.text(setting)?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        let is_name = (1..=100).contains(&text.len()) && !text.starts_with(['.', '-']) && text.bytes().all(plain);
+        let is_name = (1..=100).contains(&text.len())
+            && !text.starts_with(['.', '-'])
+            && text.bytes().all(plain)
+            && text.ends_with(end);
         let refuse = || NameError {
             problem: format!("`{}` is no name of a file in bimi/", shown(text)),
-            mend: "write 1 to 100 letters, digits and `. _ -`, such as logo.svg; the file lies in the directory bimi/ \
-                   beside postseal.toml"
-                .to_owned(),
+            mend: format!(
+                "write 1 to 100 letters, digits and `. _ -` that end in `{end}`; the file lies in the directory bimi/ beside \
+                 postseal.toml"
+            ),
         };
         self.checked(is_name.then(|| text.to_owned()).ok_or_else(refuse), setting.span.clone())
     }

@@ -34,6 +34,7 @@ pub(super) fn check(mut draft: Draft) -> (Site, Vec<Diagnostic>) {
     findings.extend(draft.domains.iter().filter_map(|domain| many_lookups(domain)).take(MOST));
     findings.extend(draft.domains.iter().filter_map(|domain| unchecked_mx(domain, &draft)).take(MOST));
     findings.extend(draft.domains.iter().filter_map(|domain| unserved(domain, &draft)).take(MOST));
+    findings.extend(draft.hosts.iter().filter_map(|host| unknown_key(host, &draft)).take(MOST));
     findings.extend(many_hosts(&draft));
     findings.extend(without_postmaster(&draft));
     findings.extend(two_keys_of_a_map(&draft).take(MOST));
@@ -326,6 +327,21 @@ fn unserved(draft: &DomainDraft, all: &Draft) -> Option<Diagnostic> {
     let message = format!("no host of the site serves {what} of `{}`", draft.domain.name);
     let help = "write web = \"nginx\", \"caddy\" or \"httpd\" in the [[host]] that has the web server";
     Some(Diagnostic::error("nothing-serves", message, help).at(place?.clone(), "fetched by HTTPS"))
+}
+
+/// A TLSA record names a key (RFC 7672 §3.1), and of one that an ACME client keeps nothing is known here.
+fn unknown_key(draft: &HostDraft, all: &Draft) -> Option<Diagnostic> {
+    let host = &draft.host;
+    let is_signed = |name: &DomainName| all.domains.iter().any(|one| one.domain.dnssec && one.domain.name == *name);
+    let needs_key = host.mx_certificate != CertificateSource::Issued && host.mx_spki.is_empty();
+    if !needs_key || !around(&host.name.as_domain()).any(|name| is_signed(&name)) {
+        return None;
+    }
+    let message = format!("`{}` gets no TLSA record: its key is not known", host.name);
+    let help =
+        "write the line mx_spki = [...] that `postseal tlsa CERTIFICATE` prints, or take `dnssec` out of the domain";
+    let finding = Diagnostic::error("tlsa-missing", message, help).at(draft.name.clone(), "no mx_spki");
+    Some(Diagnostic { severity: Severity::Warning, ..finding })
 }
 
 /// RFC 7208 §4.6.4: `mx` looks at ten hosts.

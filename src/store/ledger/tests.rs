@@ -541,9 +541,7 @@ fn a_stage_is_kept_as_it_was_recorded_and_none_is_skipped() {
         ..stage(Stage::MtaSts(StsStage::Enforce))
     };
     let dmarc = Rollout { looked: Some(at), ..stage(Stage::Dmarc(DmarcPolicy::None)) };
-    let save = |ledger: &mut Ledger, rollout: &Rollout| {
-        ledger.transact(|ledger| ledger.save_rollout(rollout))
-    };
+    let save = |ledger: &mut Ledger, rollout: &Rollout| ledger.transact(|ledger| ledger.save_rollout(rollout));
     for rollout in [&sts, &dmarc, &sts] {
         save(&mut ledger, rollout).unwrap();
     }
