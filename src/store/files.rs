@@ -375,6 +375,11 @@ pub(super) fn write_staged(path: &Utf8Path, bytes: &[u8], mode: u32, durable: Du
     durable.file(&mut file, bytes, mode).map_err(&doing)
 }
 
+/// Gives a file a second name; false where the disk knows no links, or nobody may make one.
+pub(super) fn link(file: &Utf8Path, name: &Utf8Path) -> bool {
+    fs::hard_link(file, name).is_ok()
+}
+
 /// Brings to the disk what was written to the file systems of the directories so far and was to be durable together.
 #[cfg(target_os = "linux")]
 pub(super) fn sync_file_system(directories: &[&Utf8Path]) -> Result<(), StoreError> {
