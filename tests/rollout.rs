@@ -321,9 +321,9 @@ fn a_stage_that_is_not_what_the_last_step_led_to_is_found() {
 #[test]
 fn status_tells_of_many_domains_in_a_few_lines() {
     let (_guard, site) = surroundings::site();
-    let more: String =
-        (0..40).map(|number| format!("\n[[domain]]\nname = \"d{number}.example.net\"\ndkim = [\"rsa\"]")).collect();
-    add(&site, &more);
+    let one = |number| format!("\n[[domain]]\nname = \"d{number}.example.net\"\ndkim = [\"rsa\"]");
+    let more: Vec<String> = (0..40).map(one).collect();
+    add(&site, &more.concat());
     fine(at(BEGIN).run(&site, ["render"]));
     let unseen = Surroundings { name_servers: |_| Sighting::Nowhere, ..at(BEGIN) };
     let said = fine(unseen.run(&site, ["rollout", "advance"]));

@@ -183,9 +183,9 @@ fn without_evidence_nothing_becomes_stricter_but_by_an_administrators_word() {
     let bare = Known { sighting: Some(HERE), evidence: false, word: false };
     assert_eq!(world.run(Track::Dmarc, bare, now).steps, []);
     assert_eq!(world.way(Track::Dmarc, now).rollout().looked, Some(now));
-    let word = Known { word: true, ..bare };
-    assert_eq!(world.run(Track::Dmarc, word, now).steps, [Step::Stage(QUARANTINE)]);
-    assert_eq!(world.run(Track::Dmarc, word, now).steps, [], "a word does not shorten the wait");
+    let by_word = Known { word: true, ..bare };
+    assert_eq!(world.run(Track::Dmarc, by_word, now).steps, [Step::Stage(QUARANTINE)]);
+    assert_eq!(world.run(Track::Dmarc, by_word, now).steps, [], "a word does not shorten the wait");
 }
 
 #[test]

@@ -247,7 +247,9 @@ fn move_on(
     let evidence = plan.judged.as_ref().is_some_and(|judged| judged.missing.is_empty());
     let sighting: Option<Sighting> = answer.map(|answer| answer.sighting);
     let moved = way.run(Known { sighting, evidence, word: order.word.is_some() }, now);
-    if plan.is_new || way != plan.way {
+    // That nobody answers is no news.
+    let is_news = plan.is_new && sighting.is_some_and(|sighting| sighting != Sighting::Unknown);
+    if is_news || way != plan.way {
         ledger.save_rollout(way.rollout())?;
     }
     let (before, after) = (plan.way.rollout(), way.rollout());
