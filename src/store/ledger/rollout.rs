@@ -9,7 +9,6 @@ use super::read::{all, one_of, text, time};
 use super::{LedgerError, Transaction, moment, parsed};
 use crate::inventory::{MxChange, MxStep, Rollout};
 use crate::names::{DomainName, HostName};
-use crate::policy::evidence::{DmarcEvidence, DmarcSource, TlsEvidence};
 use crate::stages::{Stage, Track};
 
 /// Returns every recorded step, sorted by domain and track.
@@ -42,51 +41,6 @@ pub(super) fn rollouts(sql: &Connection) -> Result<Vec<Rollout>, LedgerError> {
     }
     found.sort_by(|a, b| (&a.domain, a.stage.track()).cmp(&(&b.domain, b.stage.track())));
     Ok(found)
-}
-
-impl super::Ledger {
-    /// Returns what DMARC reports tell of a domain since then.
-    pub fn dmarc_evidence(&self, domain: &DomainName, since: OffsetDateTime) -> Result<DmarcEvidence, LedgerError> {
-        let (reports, newest) = reports(&self.sql, "dmarc", domain, since)?;
-        let query = "SELECT address, header_from, sum(messages), sum(dkim), sum(spf), sum(passed)
-             FROM report JOIN dmarc_source ON report = number WHERE kind = 'dmarc' AND domain = ?1 AND ends >= ?2
-             GROUP BY address, header_from ORDER BY 3 DESC, 1, 2";
-        let sources = all(&self.sql, query, params![domain.as_str(), since.unix_timestamp()], |row| {
-            Ok(DmarcSource {
-                address: parsed(&text(row, 0)?, "address")?,
-                from: parsed(&text(row, 1)?, "domain name")?,
-                messages: count(row, 2)?,
-                dkim: count(row, 3)?,
-                spf: count(row, 4)?,
-                passed: count(row, 5)?,
-            })
-        })?;
-        Ok(DmarcEvidence { reports, newest, sources })
-    }
-
-    /// Returns what TLS reports tell of a domain since then.
-    pub fn tls_evidence(&self, domain: &DomainName, since: OffsetDateTime) -> Result<TlsEvidence, LedgerError> {
-        let (reports, newest) = reports(&self.sql, "tls", domain, since)?;
-        Ok(TlsEvidence { reports, newest, ..TlsEvidence::default() })
-    }
-}
-
-fn count(row: &rusqlite::Row<'_>, column: usize) -> Result<u64, LedgerError> {
-    Ok(row.get::<_, i64>(column)?.unsigned_abs())
-}
-
-fn reports(
-    sql: &Connection,
-    kind: &str,
-    domain: &DomainName,
-    since: OffsetDateTime,
-) -> Result<(u64, Option<OffsetDateTime>), LedgerError> {
-    let query = "SELECT count(*), max(ends) FROM report WHERE kind = ?1 AND domain = ?2 AND ends >= ?3";
-    let (count, newest): (i64, Option<i64>) =
-        sql.query_row(query, params![kind, domain.as_str(), since.unix_timestamp()], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
-    Ok((count.unsigned_abs(), newest.map(moment).transpose()?))
 }
 
 impl Transaction<'_> {
