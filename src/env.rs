@@ -3,7 +3,7 @@
 
 mod nameservers;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
@@ -62,6 +62,12 @@ pub trait Env: Sync {
 
     /// Asks the person for a secret, without echo.
     fn ask_secret(&self, prompt: &str) -> io::Result<Secret>;
+
+    /// Returns what stands on standard input, at most so many octets.
+    fn input(&self, most: usize) -> io::Result<Vec<u8>> {
+        let _ = most;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Writes data to standard output.
     fn print(&self, text: &str) -> io::Result<()>;
@@ -123,6 +129,12 @@ impl Env for System {
 
     fn ask_secret(&self, prompt: &str) -> io::Result<Secret> {
         rpassword::prompt_password(prompt).map(Secret::from)
+    }
+
+    fn input(&self, most: usize) -> io::Result<Vec<u8>> {
+        let mut octets = Vec::new();
+        io::stdin().lock().take(most as u64).read_to_end(&mut octets)?;
+        Ok(octets)
     }
 
     fn print(&self, text: &str) -> io::Result<()> {

@@ -27,6 +27,7 @@ pub mod dns;
 pub mod dkim;
 pub mod pki;
 pub mod policy;
+pub mod reports;
 pub mod records;
 pub mod render;
 pub mod plan;

@@ -39,11 +39,14 @@ fn copy(from: &Path, place: &Path) -> PathBuf {
     for beside in ["in", "out"] {
         fs::create_dir_all(to.with_extension(beside)).unwrap();
     }
-    if from.ends_with("dkim-import.md") {
-        // Keys that other programs made.
-        for key in fs::read_dir("fuzz/seeds/dkim").unwrap().map(|entry| entry.unwrap().path()) {
-            let copy = to.with_extension("in").join(key.file_name().unwrap());
-            fs::copy(key, &copy).unwrap();
+    // What other programs made: keys, and reports.
+    let seeds = [("dkim-import.md", "dkim", ""), ("reports.md", "report", "Maildir")];
+    for (_, target, folder) in seeds.into_iter().filter(|(page, ..)| from.ends_with(page)) {
+        let place = to.with_extension("in").join(folder);
+        fs::create_dir_all(&place).unwrap();
+        for seed in fs::read_dir(Path::new("fuzz/seeds").join(target)).unwrap().map(|entry| entry.unwrap().path()) {
+            let copy = place.join(seed.file_name().unwrap());
+            fs::copy(seed, &copy).unwrap();
             fs::set_permissions(copy, fs::Permissions::from_mode(0o600)).unwrap();
         }
     }

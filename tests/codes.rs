@@ -65,6 +65,17 @@ const OF_HOSTS: [&str; 37] = [
 /// What no input reaches, as each says that postseal itself or another program is wrong; or what takes 2,113 certificates.
 const UNREACHABLE: [&str; 3] = ["bcrypt", "trust-list-long", "unjudged"];
 
+/// Imports a report of Google's with another count.
+fn report(site: &Path, count: &str) -> Answer {
+    let whole = fs::read_to_string("fuzz/seeds/report/google.xml").unwrap();
+    report_file(site, &whole.replace("<count>2", count))
+}
+
+fn report_file(site: &Path, text: &str) -> Answer {
+    fs::write(site.join("report.xml"), text).unwrap();
+    postseal(site, ["reports", "import", site.join("report.xml").to_str().unwrap()])
+}
+
 type Case = (&'static str, u8, fn(&Path) -> Answer);
 
 /// A code, its exit code, and what makes the program report it on a site of Alice's at example.com.
@@ -333,6 +344,12 @@ const CASES: &[Case] = &[
         let arguments = ["user", "passwd", "alice@example.com"];
         Surroundings { random_fails: true, ..Surroundings::default() }.run(site, arguments)
     }),
+    ("report-conflict", 1, |site| {
+        report(site, "<count>2");
+        report(site, "<count>3")
+    }),
+    ("report-missing", 1, |site| report_file(site, "a letter")),
+    ("report-refused", 1, |site| report(site, "<count>-2")),
     ("revoked-still-admitted", 0, |site| {
         trust_one_ca(site);
         postseal(site, ["user", "remove", "bob@example.com"])
@@ -512,8 +529,16 @@ fn template(site: &Path, name: &str, text: &str) -> Answer {
 }
 
 /// What hinders no work, so that there is a report of it, too.
-const DONE_ALL_THE_SAME: [&str; 5] =
-    ["crl-behind", "dkim-import-readable", "revoked-still-admitted", "rollout-domain-gone", "rollout-host-gone"];
+const DONE_ALL_THE_SAME: [&str; 8] = [
+    "crl-behind",
+    "dkim-import-readable",
+    "report-conflict",
+    "report-missing",
+    "report-refused",
+    "revoked-still-admitted",
+    "rollout-domain-gone",
+    "rollout-host-gone",
+];
 
 fn reported(answer: &Answer) -> BTreeSet<&str> {
     let code = |line: &'_ str| ["error[", "warning["].iter().find_map(|kind| line.strip_prefix(kind)).is_some();

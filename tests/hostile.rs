@@ -500,6 +500,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("<FILE>", "/nowhere/site.age"),
     ("<HOST>", "mail.example.com"),
     ("<KEY>", "202611r"),
+    ("<PATH>", "/nowhere/reports"),
     ("<SELECTOR>", "mail"),
     ("<SHELL>", "bash"),
     ("<TEXT>", "alice"),

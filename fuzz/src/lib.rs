@@ -18,6 +18,7 @@ use postseal::pki::crl::Seen;
 use postseal::pki::request::public_key;
 use postseal::render::quote;
 use postseal::render::render;
+use postseal::reports::{self, Rows};
 use postseal::secret::Secret;
 use postseal::site::{Site, load};
 use postseal::store::files::read_given_secret;
@@ -35,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     ("list", list),
     ("lock", lock),
     ("pem", pem),
+    ("report", report),
     ("request", request),
     ("secret", secret),
     ("settings", settings),
@@ -111,6 +113,26 @@ pub fn list(data: &[u8]) {
         let once = text.expose_str().is_some_and(|text| text.matches(password).count() == 1);
         if once && password.contains(|c: char| c.is_ascii_alphanumeric()) {
             assert!(!sources.iter().any(|source| source.contains(password)), "{sources:?}");
+        }
+    }
+}
+
+/// A mail or report of another mail server's: refused in words that can be shown, or sums that agree with each other.
+pub fn report(data: &[u8]) {
+    let shows = |text: &str| text.chars().all(|c| !c.is_control() && !is_hidden(c));
+    match reports::read(data) {
+        Err(error) => assert!(!error.to_string().is_empty() && shows(&error.to_string())),
+        Ok(reports) => {
+            assert!(!reports.is_empty());
+            for report in reports {
+                assert!(shows(&report.reporter) && shows(&report.id) && !report.id.is_empty());
+                if let Rows::Dmarc(sources) = &report.rows {
+                    for source in sources {
+                        assert!(source.from.is_within(&report.domain) && source.messages > 0);
+                        assert!(source.dkim.max(source.spf) <= source.passed && source.passed <= source.messages);
+                    }
+                }
+            }
         }
     }
 }

@@ -93,6 +93,9 @@ pub(super) enum Command {
     Ds(super::ds::Ds),
     /// Show what DNS is to say of the key of a certificate: TLSA 3 1 1 (DANE)
     Tlsa(super::tlsa::Tlsa),
+    /// What other mail servers report of the domains: DMARC and TLS reports
+    #[command(subcommand)]
+    Reports(super::reports::ReportsCommand),
     /// Render every file into out/
     Render,
     /// Compare what is rendered with golden/ (exit code 1 if it differs)

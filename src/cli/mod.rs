@@ -25,6 +25,7 @@ mod people;
 mod progress;
 mod renew;
 mod report;
+mod reports;
 mod restore;
 mod revoke;
 mod rollout;
@@ -103,6 +104,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Forma
         Command::Man => man(),
         Command::Plan(install) => host::plan(env, site, install),
         Command::Render => golden::render(env, site),
+        Command::Reports(reports) => self::reports::obey(env, site, reports),
         Command::Restore(restore) => self::restore::restore(env, site, restore),
         Command::Rollout(rollouts) => rollout::obey(env, site, rollouts),
         Command::Server(server) => server::obey(env, site, server),

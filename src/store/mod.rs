@@ -14,6 +14,7 @@ mod installs;
 mod keys;
 pub mod ledger;
 pub mod lock;
+pub mod mails;
 mod site_dir;
 mod stage;
 mod sweep;

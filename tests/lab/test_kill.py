@@ -94,6 +94,14 @@ def a_key(site: Path) -> None:
     key.chmod(0o600)
 
 
+def a_report(site: Path) -> None:
+    """A DMARC report of Google's, by itself."""
+    seed = Path(__file__).parents[2] / "fuzz/seeds/report/google.xml"
+    end = int(time.time()) - 3600
+    text = seed.read_text().replace("1795392000", str(end - 86400)).replace("1795478399", str(end))
+    (site.parent / "report.xml").write_text(text)
+
+
 def ended(site: Path) -> None:
     """Bob's certificate has ended, Alice's ends in three days, and she is to be told."""
     settings = site / "postseal.toml"
@@ -220,7 +228,7 @@ class Command:
     in_parts: bool = False
 
     def on(self, site: Path) -> list[str]:
-        beside = {"ROOT": "root", "LIST": "users.csv", "ARCHIVE": "users.tar", "KEY": "old.key"}
+        beside = {"ROOT": "root", "LIST": "users.csv", "ARCHIVE": "users.tar", "KEY": "old.key", "REPORT": "report.xml"}
         words = [str(site.parent / beside[word]) if word in beside else word for word in self.arguments.split()]
         return [*(word.replace("AROUND", str(site.parent)) for word in words), "--site", str(site)]
 
@@ -252,6 +260,7 @@ COMMANDS = [
     Command("ca-renew-clients-now", "ca renew --clients --now", one_ca),
     Command("ca-retire", "ca retire --force", back_to_pinned),
     Command("dkim-import", "dkim import example.com old KEY", a_key),
+    Command("reports-import", "reports import REPORT", a_report, sparse=3),
     Command("tick", "tick", ended, in_parts=True),
     Command("render", "render", new_domain),
     Command("bless", "bless", new_domain),
@@ -323,7 +332,7 @@ def fresh(prepared: Path, name: str) -> Path:
     (around / "root").mkdir()
     if (prepared.parent / "users.csv").exists():
         shutil.copy(prepared.parent / "users.csv", around)
-    for name in ("site.age", "identity", "old.key"):
+    for name in ("site.age", "identity", "old.key", "report.xml"):
         if (prepared.parent / name).exists():
             shutil.copy(prepared.parent / name, around / name)
     if (prepared.parent / "host").exists():
@@ -518,7 +527,7 @@ def test_the_disk_is_really_full(command: Command, room: int, base: Path, prepar
     site = fresh(prepared, "full")
     around = "/mnt" if command.name == "backup" else str(site.parent)
     arguments = command.arguments.replace("ROOT", "/mnt/root").replace("AROUND", around)
-    arguments = arguments.replace("KEY", str(site.parent / "old.key")).replace("LIST", str(site.parent / "users.csv")).replace("ARCHIVE", "/mnt/users.tar")
+    arguments = arguments.replace("REPORT", str(site.parent / "report.xml")).replace("KEY", str(site.parent / "old.key")).replace("LIST", str(site.parent / "users.csv")).replace("ARCHIVE", "/mnt/users.tar")
     stopped = in_own_mounts(FULL_DISK, str(site), str(room * 4096), str(PROGRAM), arguments)
     assert stopped.code in ((1, 3) if command.in_parts else (3,)) + command.fine, stopped
     assert stopped.code in command.fine or stopped.says_how, stopped
@@ -536,6 +545,7 @@ def test_on_a_read_only_disk_a_writer_says_so(writer: Command, base: Path, memor
         site = copy(base, Path(around) / "site")
         a_list(site)
         a_key(site)
+        a_report(site)
         place = site / "new" if writer.makes_a_site else site
         (site.parent / "root").mkdir()
         arguments = " ".join(writer.on(place))
@@ -555,6 +565,8 @@ READERS = [
     "diff",
     "dns",
     "dkim list",
+    "reports show",
+    "reports show example.com",
     "ca show",
     "server list",
     "fsck",

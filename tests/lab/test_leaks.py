@@ -42,6 +42,9 @@ COMMANDS = [
     "user import {own}/users.csv --archive {own}/users.tar --with-passwords",
     "ca show",
     "dkim import example.com old {own}/old.key",
+    "reports import {own}/reports",
+    "reports show",
+    "reports show example.com",
     "dkim list",
     f"dkim confirm {MONTH}r old",
     f"dkim rotate {NOBODY}",
@@ -130,6 +133,7 @@ def story() -> Iterator[Story]:
         (own / "identity").write_text(IDENTITY)
         (own / "old.key").write_text("nWGxne/9WmC6hEr0kuwsxERJxXN7MmkZcDusAxyuf2A=\n")
         (own / "root").mkdir()
+        shutil.copytree(Path(__file__).parents[2] / "fuzz/seeds/report", own / "reports")
         story = Story(own / "site")
         for number, command in enumerate(COMMANDS):
             if command == FIRST_WITH_ONE_CA or number == LAST:

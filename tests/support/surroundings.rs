@@ -32,6 +32,8 @@ pub(crate) struct Surroundings {
     /// Whether every RSA key is the same one, for to make one takes its time.
     pub(crate) same_rsa: bool,
     pub(crate) output_fails: bool,
+    /// What stands on standard input.
+    pub(crate) input: Vec<u8>,
     /// What the name servers say.
     pub(crate) name_servers: fn(&Question) -> Sighting,
     pub(crate) out: Mutex<String>,
@@ -48,6 +50,7 @@ impl Default for Surroundings {
             random_left: None,
             same_rsa: false,
             output_fails: false,
+            input: Vec::new(),
             name_servers: |_| Sighting::Unknown,
             out: Mutex::default(),
             err: Mutex::default(),
@@ -97,6 +100,10 @@ impl Env for Surroundings {
 
     fn ask_secret(&self, _prompt: &str) -> io::Result<Secret> {
         Ok(Secret::from(self.typed.lock().unwrap().remove(0).to_owned()))
+    }
+
+    fn input(&self, most: usize) -> io::Result<Vec<u8>> {
+        Ok(self.input.iter().take(most).copied().collect())
     }
 
     fn print(&self, text: &str) -> io::Result<()> {

@@ -6,6 +6,7 @@
 mod audit;
 mod dkim;
 mod read;
+mod reports;
 mod rollout;
 mod transaction;
 
@@ -26,6 +27,7 @@ use crate::secret::Secret;
 pub use self::audit::{CertificateRow, CrlRow, KeyRow};
 pub use self::dkim::KeyUse;
 pub use self::read::{AuthorityKey, ClientPem, Event, RecordedCa, RecordedIssuingCa, Referred, Watched};
+pub use self::reports::{Recorded, ReportSums};
 pub use self::transaction::{ClientIssuer, NewCertificate, NewClient, Transaction};
 
 /// Why the ledger refused or failed.

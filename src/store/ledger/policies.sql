@@ -53,14 +53,19 @@ CREATE TABLE report (
     kind     TEXT NOT NULL CHECK (kind IN ('dmarc', 'tls')),
     reporter TEXT NOT NULL,
     id       TEXT NOT NULL,
+    -- The domain that it is about, and the site's domain that this is or lies below.
+    about    TEXT NOT NULL,
     domain   TEXT NOT NULL,
     begins   INTEGER NOT NULL,
     ends     INTEGER NOT NULL CHECK (ends >= begins),
     read_at  INTEGER NOT NULL,
-    UNIQUE (kind, reporter, id, domain)
+    -- Of what it tells: the same number for something else is no second reading.
+    digest   TEXT NOT NULL,
+    UNIQUE (kind, reporter, id, about)
 ) STRICT;
 
 CREATE INDEX report_by_domain ON report (kind, domain, ends);
+CREATE INDEX report_by_end ON report (ends);
 
 -- What one address sent, of one DMARC report.
 CREATE TABLE dmarc_source (

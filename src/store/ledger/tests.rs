@@ -7,6 +7,8 @@ use time::macros::datetime;
 use super::*;
 use crate::inventory::{CertificateStatus, ClientCertificate, Crl, DkimAlgorithm, DkimKey, DkimState, Reason};
 use crate::names::{HostName, MailAddress};
+use crate::policy::evidence::DmarcSource;
+use crate::reports::{Report, Rows, TlsSessions};
 
 const NOW: OffsetDateTime = datetime!(2026-09-01 12:00 UTC);
 const LATER: OffsetDateTime = datetime!(2027-09-01 12:00 UTC);
@@ -552,4 +554,93 @@ fn a_stage_is_kept_as_it_was_recorded_and_none_is_skipped() {
     }
     let forgetful = Rollout { max_age: None, ..sts };
     assert!(matches!(save(&mut ledger, &forgetful), Err(LedgerError::Refused(_))));
+}
+
+fn report(domain: &str, id: &str, sources: Vec<DmarcSource>) -> Report {
+    let domain = domain.parse().unwrap();
+    let (begins, ends) = (NOW - time::Duration::DAY, NOW);
+    Report { reporter: "r".to_owned(), id: id.to_owned(), domain, begins, ends, rows: Rows::Dmarc(sources) }
+}
+
+fn source(address: &str, from: &str, messages: u64, passed: u64) -> DmarcSource {
+    let (address, from) = (address.parse().unwrap(), from.parse().unwrap());
+    DmarcSource { address, from, messages, dkim: passed, spf: 0, passed }
+}
+
+#[test]
+fn evidence_is_the_sum_of_the_reports_that_end_after_a_time_and_of_one_domain_alone() {
+    let mut ledger = ledger();
+    let (com, org): (DomainName, DomainName) = ("example.com".parse().unwrap(), "example.org".parse().unwrap());
+    let one = report("example.com", "1", vec![source("192.0.2.1", "example.com", 3, 2)]);
+    let two = report(
+        "a.example.com",
+        "1",
+        vec![source("192.0.2.1", "example.com", 4, 4), source("2001:db8::1", "a.example.com", 9, 0)],
+    );
+    let old = Report {
+        ends: NOW - time::Duration::HOUR,
+        ..report("example.com", "0", vec![source("192.0.2.9", "example.com", 50, 0)])
+    };
+    ledger
+        .transact(|tx| {
+            assert_eq!(tx.record_report(&one, &com, NOW)?, Recorded::New);
+            assert_eq!(tx.record_report(&one, &com, LATER)?, Recorded::Known);
+            assert_eq!(tx.record_report(&two, &com, NOW)?, Recorded::New);
+            assert_eq!(tx.record_report(&old, &com, NOW)?, Recorded::New);
+            let other = Report { ends: NOW - time::Duration::HOUR, ..one.clone() };
+            assert_eq!(tx.record_report(&other, &com, NOW)?, Recorded::Conflict);
+            let elsewhere = report("example.org", "1", vec![source("192.0.2.1", "example.org", 1, 1)]);
+            tx.record_report(&elsewhere, &org, NOW).map(|_| ())
+        })
+        .unwrap();
+    let evidence = ledger.dmarc_evidence(&com, NOW - time::Duration::HOUR).unwrap();
+    let expected = [source("2001:db8::1", "a.example.com", 9, 0), source("192.0.2.1", "example.com", 7, 6)];
+    assert_eq!((evidence.reports, evidence.newest, evidence.sources.as_slice()), (2, Some(NOW), expected.as_slice()));
+    assert_eq!(evidence.messages(), (16, 10));
+    assert_eq!(ledger.dmarc_evidence(&com, NOW - time::Duration::DAY).unwrap().messages(), (66, 60));
+    let sums = ledger.report_sums("dmarc", NOW - time::Duration::HOUR).unwrap();
+    let told: Vec<_> = sums.iter().map(|sums| (sums.domain.as_str(), sums.reports, sums.all, sums.passed)).collect();
+    assert_eq!(told, [("example.com", 2, 16, 6), ("example.org", 1, 1, 1)]);
+    // What is forgotten leaves no row behind.
+    assert_eq!(ledger.transact(|tx| tx.forget_reports(NOW)), Ok(4));
+    let left: i64 = ledger.sql.query_row("SELECT COUNT(*) FROM dmarc_source", [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn sessions_are_told_by_result_and_host() {
+    let mut ledger = ledger();
+    let com: DomainName = "example.com".parse().unwrap();
+    let row =
+        |result, mx: Option<&str>, sessions| TlsSessions { result, mx: mx.map(|mx| mx.parse().unwrap()), sessions };
+    let rows = Rows::Tls(vec![
+        row(None, None, 90),
+        row(Some("other"), None, 1),
+        row(Some("other"), Some("mx.example.com"), 4),
+    ]);
+    for id in ["1", "2"] {
+        let report = Report { rows: rows.clone(), ..report("example.com", id, Vec::new()) };
+        ledger.transact(|tx| tx.record_report(&report, &com, NOW).map(|_| ())).unwrap();
+    }
+    let evidence = ledger.tls_evidence(&com, NOW - time::Duration::HOUR).unwrap();
+    assert_eq!((evidence.reports, evidence.successful, evidence.failed), (2, 180, 10));
+    let failures = [("other".to_owned(), Some("mx.example.com".to_owned()), 8), ("other".to_owned(), None, 2)];
+    assert_eq!(evidence.failures, failures);
+    let sums = ledger.report_sums("tls", NOW - time::Duration::HOUR).unwrap();
+    assert_eq!((sums[0].all, sums[0].passed), (190, 180));
+}
+
+#[test]
+fn the_evidence_of_one_domain_is_found_by_the_index_however_many_there_are() {
+    let ledger = ledger();
+    for query in [reports::DMARC, reports::TLS] {
+        let mut plan = ledger.sql.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+        let steps = plan.query_map(["example.com", "0"], |row| row.get::<_, String>(3)).unwrap();
+        let steps: Vec<String> = steps.map(Result::unwrap).collect();
+        assert!(
+            steps[0].contains("report USING COVERING INDEX report_by_domain (kind=? AND domain=? AND ends>?)"),
+            "{steps:?}"
+        );
+        assert!(steps[1].contains("USING PRIMARY KEY (report=?)"), "{steps:?}");
+    }
 }
