@@ -39,6 +39,9 @@ fn copy(from: &Path, place: &Path) -> PathBuf {
     for beside in ["in", "out"] {
         fs::create_dir_all(to.with_extension(beside)).unwrap();
     }
+    if from.ends_with("bimi.md") {
+        fs::copy("tests/svg/example.svg.txt", to.with_extension("in").join("drawing.svg")).unwrap();
+    }
     // What other programs made: keys, and reports.
     let seeds = [("dkim-import.md", "dkim", ""), ("reports.md", "report", "Maildir")];
     for (_, target, folder) in seeds.into_iter().filter(|(page, ..)| from.ends_with(page)) {

@@ -103,6 +103,24 @@ const CASES: &[Case] = &[
     ("backup-recipient", 2, |site| {
         postseal(site, ["backup", site.with_extension("age").to_str().unwrap(), "--recipient", "alice"])
     }),
+    ("bimi-certificate", 2, |site| {
+        with_logo(site);
+        edit(site, "bimi.logo.file", "bimi.logo.certificate = \"vmc.pem\"\nbimi.logo.file");
+        fs::create_dir(site.join("bimi")).unwrap();
+        fs::copy("tests/svg/conforms/logo.svg", site.join("bimi/logo.svg")).unwrap();
+        fs::write(site.join("bimi/vmc.pem"), "").unwrap();
+        postseal(site, ["render"])
+    }),
+    ("bimi-file-missing", 2, |site| {
+        with_logo(site);
+        postseal(site, ["render"])
+    }),
+    ("bimi-logo", 2, |site| {
+        with_logo(site);
+        fs::create_dir(site.join("bimi")).unwrap();
+        fs::write(site.join("bimi/logo.svg"), "<svg/>").unwrap();
+        postseal(site, ["render"])
+    }),
     ("bless-in-ci", 2, |site| Surroundings { ci: true, ..Surroundings::default() }.run(site, ["bless"])),
     ("ca-known", 2, |site| {
         let keys = fs::read_dir(site.join("state/keys")).unwrap().map(|entry| entry.unwrap().path());
@@ -386,6 +404,80 @@ const CASES: &[Case] = &[
         fs::set_permissions(site.join("state"), fs::Permissions::from_mode(0o755)).unwrap();
         postseal(site, ["render"])
     }),
+    ("svg-attribute", 1, |site| {
+        logo(
+            site,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" version="1.2" baseProfile="tiny-ps" viewBox="0 0 64 64"><title>Example</title><path style="fill:red" d="M0 0h64v64z"/></svg>"#,
+        )
+    }),
+    ("svg-doctype", 1, |site| {
+        logo(
+            site,
+            r#"<!DOCTYPE svg><svg xmlns="http://www.w3.org/2000/svg" version="1.2" baseProfile="tiny-ps" viewBox="0 0 64 64"><title>Example</title></svg>"#,
+        )
+    }),
+    ("svg-element", 1, |site| {
+        logo(
+            site,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" version="1.2" baseProfile="tiny-ps" viewBox="0 0 64 64"><title>Example</title><image href="a.png"/></svg>"#,
+        )
+    }),
+    ("svg-encoding", 1, |site| logo(site, "\u{1f}\0<svg/>")),
+    ("svg-large", 1, |site| {
+        logo(
+            site,
+            &format!(
+                "<svg xmlns=\"http://www.w3.org/2000/svg\" version=\"1.2\" baseProfile=\"tiny-ps\" viewBox=\"0 0 64 64\"><title>Example</title>{}</svg>",
+                "<g/>".repeat(9000)
+            ),
+        )
+    }),
+    ("svg-reference", 1, |site| {
+        logo(
+            site,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" version="1.2" baseProfile="tiny-ps" viewBox="0 0 64 64"><title>Example</title><rect fill="url(https://example.net/a.svg#b)"/></svg>"#,
+        )
+    }),
+    ("svg-root", 1, |site| {
+        logo(
+            site,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" baseProfile="tiny-ps" viewBox="0 0 64 64"><title>Example</title></svg>"#,
+        )
+    }),
+    ("svg-text", 1, |site| {
+        logo(
+            site,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" version="1.2" baseProfile="tiny-ps" viewBox="0 0 64 64"><title>Example</title><g>Example</g></svg>"#,
+        )
+    }),
+    ("svg-title", 1, |site| {
+        logo(
+            site,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" version="1.2" baseProfile="tiny-ps" viewBox="0 0 64 64"><g/></svg>"#,
+        )
+    }),
+    ("svg-unfixable", 1, |site| {
+        fs::write(site.join("logo.svg"), r#"<svg xmlns="http://www.w3.org/2000/svg" version="1.2" baseProfile="tiny-ps" viewBox="0 0 64 64"><title>Example</title><g opacity="0.5"/></svg>"#).unwrap();
+        postseal(site, ["svg", "fix", site.join("logo.svg").to_str().unwrap()])
+    }),
+    ("svg-value", 1, |site| {
+        logo(
+            site,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" version="1.2" baseProfile="tiny-ps" viewBox="0 0 64 64"><title>Example</title><path fill-rule="even-odd" d="M0 0h64v64z"/></svg>"#,
+        )
+    }),
+    ("svg-viewbox", 1, |site| {
+        logo(
+            site,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" version="1.2" baseProfile="tiny-ps" viewBox="0 0 64 48"><title>Example</title></svg>"#,
+        )
+    }),
+    ("svg-xml", 1, |site| {
+        logo(
+            site,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" version="1.2" baseProfile="tiny-ps" viewBox="0 0 64 64"><title>Example</title><g></svg>"#,
+        )
+    }),
     ("template", 2, |site| template(site, "smtpd.conf", "{% if")),
     ("template-unknown", 2, |site| template(site, "smtp.conf", "")),
     ("template-unquoted", 2, |site| template(site, "smtpd.conf", "{{ host }}")),
@@ -443,6 +535,16 @@ fn enforced(site: &Path, domain: &str, host: &str) {
         "INSERT INTO rollout (domain, track, stage, since, max_age) VALUES (?1, 'mta_sts', 'enforce', 0, 604800)";
     sql.execute(stage, [domain]).unwrap();
     sql.execute("INSERT INTO rollout_mx (domain, host, is_mx) VALUES (?1, ?2, 1)", [domain, host]).unwrap();
+}
+
+fn logo(site: &Path, text: &str) -> Answer {
+    fs::write(site.join("logo.svg"), text).unwrap();
+    postseal(site, ["svg", "check", site.join("logo.svg").to_str().unwrap()])
+}
+
+fn with_logo(site: &Path) {
+    let domain = "[[domain]]\nname = \"example.org\"\nbimi.logo.file = \"logo.svg\"\nbimi.logo.base = \"https://www.example.org/\"\n[aliases]";
+    edit(site, "[aliases]", domain);
 }
 
 fn edit(site: &Path, old: &str, new: &str) {

@@ -490,6 +490,7 @@ const ARGUMENTS: &[(&str, &str)] = &[
     ("--state", "live"),
     ("--submission-certificate", "/etc/two.pem"),
     ("--submission-key", "/etc/two.key"),
+    ("--title", "Example"),
     ("--token", "pkcs11:token=one;object=two"),
     ("--track", "dmarc"),
     ("--user", "alice@example.com"),
@@ -579,6 +580,8 @@ fn command_line(command: &[String], takes: &[String], name: &str, value: &OsStr)
         "--mx-key" => Some("--mx-certificate"),
         "--submission-certificate" => Some("--submission-key"),
         "--submission-key" => Some("--submission-certificate"),
+        "--certificate" if command == ["svg", "check"] => Some("--domain"),
+        "--domain" if command == ["svg", "check"] => Some("--certificate"),
         _ => None,
     };
     // Of `ca import`, whose files are read one after the other.

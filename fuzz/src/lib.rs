@@ -41,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("secret", secret),
     ("settings", settings),
     ("smtpd", smtpd),
+    ("svg", svg),
     ("table", table),
     ("template", template),
     ("ucl", ucl),
@@ -260,6 +261,28 @@ fn told(findings: &[Diagnostic]) {
     let text = json_text(&json);
     assert!(!text.contains(acts), "{text:?}");
     assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), json);
+}
+
+/// A drawing: told of at places that are in it, and what is made of it conforms and is made no further.
+pub fn svg(data: &[u8]) {
+    let source = match postseal::policy::svg::text("logo.svg".into(), data) {
+        Ok(source) => source,
+        Err(finding) => return told(&[*finding]),
+    };
+    told(&postseal::policy::svg::check(&source));
+    let wishes = postseal::policy::svg::Wishes { title: None, fallback: "logo", square: true };
+    match postseal::policy::svg::fix(&source, wishes) {
+        Err(findings) => {
+            assert!(!findings.is_empty());
+            told(&findings);
+        }
+        Ok(fixed) => {
+            let made = Arc::new(Source { path: "logo.svg".into(), text: fixed.text });
+            let findings = postseal::policy::svg::check(&made);
+            assert!(findings.iter().all(|finding| finding.severity == postseal::diag::Severity::Warning));
+            assert_eq!(postseal::policy::svg::fix(&made, wishes).unwrap().text, made.text);
+        }
+    }
 }
 
 /// A string of `smtpd.conf` is read back by the rules of OpenSMTPD's lexer, whatever stands behind it.

@@ -121,6 +121,9 @@ pub(super) enum Command {
     Apply(Apply),
     /// Show what expires, what is due, what does not fit together (exit code 1 if something is due or urgent)
     Status(super::status::Status),
+    /// Logos for BIMI
+    #[command(subcommand)]
+    Svg(super::svg::SvgCommand),
     /// Do all that is due: for a timer, as each hour
     Tick(super::tick::Tick),
     /// Print a completion script for a shell

@@ -2,6 +2,7 @@
 
 mod args;
 mod backup;
+mod bimi;
 mod ca;
 mod codes;
 mod confirm;
@@ -33,6 +34,7 @@ mod server;
 mod session;
 mod show;
 mod status;
+mod svg;
 mod takeover;
 mod tick;
 mod tlsa;
@@ -109,6 +111,7 @@ fn obey(env: &dyn Env, site: Option<&Utf8Path>, command: &Command, format: Forma
         Command::Rollout(rollouts) => rollout::obey(env, site, rollouts),
         Command::Server(server) => server::obey(env, site, server),
         Command::Status(status) => self::status::status(env, site, status, format),
+        Command::Svg(svg) => self::svg::obey(env, svg),
         Command::Tick(tick) => self::tick::tick(env, site, tick),
         Command::Tlsa(tlsa) => self::tlsa::tlsa(tlsa),
         Command::User(UserCommand::Add(add)) => user::add(env, site, add),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::cli::bimi;
 use crate::cli::failure::Failure;
 use crate::diag::{Diagnostic, Source};
 use crate::env::Env;
@@ -33,7 +34,8 @@ impl Wanted {
     /// Reads settings and templates; all that is wrong with them is reported in one run.
     pub(super) fn read(directory: &SiteDir) -> Result<Self, Failure> {
         let settings: Vec<Arc<Source>> = directory.settings()?.into_iter().map(Arc::new).collect();
-        let (site, warnings) = site::load(&settings).map_err(Failure::Input)?;
+        let (mut site, warnings) = site::load(&settings).map_err(Failure::Input)?;
+        site.files = bimi::files(directory, &site)?;
         Ok(Self { site, templates: templates(directory)?, warnings })
     }
 

@@ -85,7 +85,7 @@ const VERSION: &str = "1";
 /// Files in the site's directory that belong to a site.
 const FILES: [&str; 3] = ["postseal.toml", "postseal.lock", ".gitignore"];
 /// Directories there. `out/` is made anew.
-const DIRECTORIES: [&str; 5] = ["domains", "templates", "golden", "handout", "state"];
+const DIRECTORIES: [&str; 6] = ["bimi", "domains", "templates", "golden", "handout", "state"];
 const LEDGER: &str = "state/ledger.sqlite";
 /// In octets: who makes a backup that unpacks to more has something else in mind.
 const LIMIT: u64 = 8 << 30;

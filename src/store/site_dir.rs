@@ -78,6 +78,19 @@ impl SiteDir {
         Ok(found)
     }
 
+    /// Returns what a file in `bimi/` holds, or none if it is missing; what is no file, as a link, is refused, and so are more than
+    /// `most` octets.
+    pub fn bimi(&self, name: &str, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.path("bimi").join(name);
+        for part in [self.path("bimi"), path.clone()] {
+            // A link could lead to a secret, and what lies here is published.
+            if files::kind(&part)? == Some(ItemKind::Other) {
+                return Err(StoreError::NotAFile(part));
+            }
+        }
+        Ok(files::read_given_file(&path, most)?.map(|(content, _)| content.expose().to_vec()))
+    }
+
     /// Returns the text of `postseal.lock`, if there is one.
     pub fn lock(&self) -> Result<Option<Source>, StoreError> {
         source(self.path("postseal.lock"))

@@ -15,9 +15,19 @@ use crate::store::{SiteDir, Writer};
 
 /// What a site consists of, in the order in which it is moved: the first claims the place, the last makes it a site. What is
 /// written by hand may be there before a new site is.
-const PARTS: [&str; 9] =
-    ["state", "domains", "templates", "golden", "handout", "out", ".gitignore", "postseal.lock", "postseal.toml"];
-const BY_HAND: [&str; 3] = ["domains", "templates", "golden"];
+const PARTS: [&str; 10] = [
+    "state",
+    "bimi",
+    "domains",
+    "templates",
+    "golden",
+    "handout",
+    "out",
+    ".gitignore",
+    "postseal.lock",
+    "postseal.toml",
+];
+const BY_HAND: [&str; 4] = ["bimi", "domains", "templates", "golden"];
 
 /// A site in the making, removed when it is dropped before [`Staged::settle`].
 #[derive(Debug)]
