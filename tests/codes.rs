@@ -219,8 +219,6 @@ const CASES: &[Case] = &[
         postseal(site, ["dkim", "confirm", "202611r"])
     }),
     ("dkim-selector-used", 2, |site| import_key(site, "202611r", SEED)),
-    ("dnskey-private", 2, |site| of_file(site, "ds", "Private-key-format: v1.3\n")),
-    ("dnskey-refused", 2, |site| of_file(site, "ds", "example.com. IN A 203.0.113.10\n")),
     ("dns-file-of-others", 2, |site| {
         fs::create_dir(site.join("zones")).unwrap();
         fs::write(site.join("zones/example.com.yaml"), "'': []\n").unwrap();
@@ -230,6 +228,8 @@ const CASES: &[Case] = &[
         second_domain(site);
         postseal(site, ["dns", "--format", "octodns"])
     }),
+    ("dnskey-private", 2, |site| of_file(site, "ds", "Private-key-format: v1.3\n")),
+    ("dnskey-refused", 2, |site| of_file(site, "ds", "example.com. IN A 203.0.113.10\n")),
     ("domain-not-named", 2, |site| {
         second_domain(site);
         postseal(site, ["dkim", "rotate"])

@@ -22,7 +22,7 @@ use postseal::cli::draw::{draw, json_text, short, to_json};
 use postseal::cli::{self};
 use postseal::diag::{Diagnostic, Source};
 use postseal::inventory::{DkimKey, DkimState, Inventory, ServerCertificate, User};
-use postseal::names::{Digest, DomainName, MailAddress, Serial};
+use postseal::names::{Digest, DomainName, MailAddress, RecordName, Serial};
 use postseal::render::{builtin_templates, render};
 use postseal::secret::Secret;
 use postseal::site::{CODES, SETTINGS, Site, load};
@@ -209,6 +209,9 @@ fn inventory(site: &Site) -> Inventory {
 
 /// Returns what becomes of a value: names are kept in lower case, internationalised ones as DNS has them.
 fn kept(value: &str) -> String {
+    if let Some((mechanism, Ok(name))) = value.split_once(':').map(|(word, name)| (word, name.parse::<RecordName>())) {
+        return format!("{mechanism}:{name}");
+    }
     let domain = value.parse::<DomainName>().map(|name| name.to_string());
     let name = domain.or_else(|_| value.parse::<MailAddress>().map(|address| address.to_string()));
     name.unwrap_or_else(|_| value.to_lowercase())

@@ -53,7 +53,8 @@ fn report(site: &Path, domain: &str, ends: OffsetDateTime, address: &str, [messa
     let sql = Connection::open(site.join("state/ledger.sqlite")).unwrap();
     let ends = ends.unix_timestamp();
     sql.execute(
-        "INSERT INTO report (kind, reporter, id, domain, begins, ends, read_at) VALUES ('dmarc', 'example.net', ?1, ?2, ?3, ?4, ?4)",
+        "INSERT INTO report (kind, reporter, id, about, domain, begins, ends, read_at, digest)
+         VALUES ('dmarc', 'example.net', ?1, ?2, ?2, ?3, ?4, ?4, ?1)",
         params![format!("{ends}-{address}"), domain, ends - 86_400, ends],
     )
     .unwrap();
