@@ -31,7 +31,7 @@ pub(super) fn check(mut draft: Draft) -> (Site, Vec<Diagnostic>) {
     findings.extend(draft.domains.iter().flat_map(|domain| long_reports(domain, &names)).take(MOST));
     findings.extend(draft.domains.iter().flat_map(|domain| foreign_reports(domain, &names)).take(MOST));
     findings.extend(draft.domains.iter().flat_map(|domain| silent_names(domain, &draft, &names)).take(MOST));
-    findings.extend(draft.domains.iter().filter_map(|domain| many_lookups(domain)).take(MOST));
+    findings.extend(draft.domains.iter().filter_map(many_lookups).take(MOST));
     findings.extend(draft.domains.iter().filter_map(|domain| unchecked_mx(domain, &draft)).take(MOST));
     findings.extend(draft.domains.iter().filter_map(|domain| unserved(domain, &draft)).take(MOST));
     findings.extend(draft.hosts.iter().filter_map(|host| unknown_key(host, &draft)).take(MOST));
