@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use postseal::diag::Source;
 use postseal::inventory::{DkimKey, Inventory};
 use postseal::names::DomainName;
 use postseal::plan::{difference, public_files};
+use postseal::site::{Site, SpfPolicy};
 use postseal::store::{SiteDir, lock};
 
 use support::{Times, Work, in_turn, shown};
@@ -28,6 +30,10 @@ fn main() {
     let top = Utf8Path::from_path(guard.path()).unwrap();
     let golden = SiteDir::new(FIFTY);
     let fifty = Case { settings: sources(&golden), inventory: golden.locked_inventory().unwrap().unwrap() };
+    at_scale(&fifty.with_domains(1_000), &fifty.with_domains(10_000), &top.join("scale"));
+    if std::env::args().any(|argument| argument == "scale") {
+        return;
+    }
     let [one, thousand] = [1, 1_000].map(|count| fifty.with_domains(count));
     in_library(&one, &fifty, &thousand);
     for (case, name) in [(&one, "1"), (&fifty, "50"), (&thousand, "1000")] {
@@ -100,6 +106,62 @@ impl Case {
         let copied = Command::new("cp").args(["-r", "golden", "copy"]).current_dir(site.root()).status().unwrap();
         assert!(copied.success());
     }
+}
+
+/// What a provider's site costs, the settings being read: all zones, every file, and one domain that changed.
+fn at_scale(thousand: &Case, ten_thousand: &Case, place: &Utf8Path) {
+    let read = |case: &Case| postseal::site::load(&case.settings).unwrap().0;
+    let (small, mut large) = (read(thousand), read(ten_thousand));
+    let zones = |site: &Site, inventory: &Inventory| {
+        postseal::records::zones(site, inventory)
+            .iter()
+            .map(|zone| postseal::dns::zone::write(zone).len())
+            .sum::<usize>()
+    };
+    let files =
+        |site: &Site, inventory: &Inventory| public_files(&postseal::render::render(site, inventory, &[]).unwrap());
+    let [zones_1k, zones_10k, all_1k, all_10k] = in_turn(
+        10,
+        [
+            Work::new(1, || zones(&small, &thousand.inventory)),
+            Work::new(1, || zones(&large, &ten_thousand.inventory)),
+            Work::new(1, || files(&small, &thousand.inventory)),
+            Work::new(1, || files(&large, &ten_thousand.inventory)),
+        ],
+    );
+    println!("render at scale: two DKIM keys for each domain, the settings read before, by 10 turns on one core");
+    println!("  zones of 1,000 domains              {}", shown(zones_1k.median()));
+    println!(
+        "  zones of 10,000 domains             {}; over those {}",
+        shown(zones_10k.median()),
+        zones_10k.over(&zones_1k)
+    );
+    println!("  every file for 1,000 domains        {}", shown(all_1k.median()));
+    println!("  every file for 10,000 domains       {}; over those {}", shown(all_10k.median()), all_10k.over(&all_1k));
+    println!("  the most memory of this process     {}", peak());
+    let site = SiteDir::new(place);
+    fs::create_dir_all(place).unwrap();
+    site.write_golden(&files(&large, &ten_thousand.inventory)).unwrap();
+    let before = numbers(&site.path("golden/dns"));
+    large.domains[5_000].spf = Some(SpfPolicy::Fail);
+    site.write_golden(&files(&large, &ten_thousand.inventory)).unwrap();
+    let after = numbers(&site.path("golden/dns"));
+    let written = after.iter().filter(|(name, number)| before.get(*name) != Some(number)).count();
+    println!("  zones written when one domain changed: {written} of {}", after.len());
+    fs::remove_dir_all(place).unwrap();
+}
+
+/// Returns the most memory that the process held so far, as Linux tells it.
+fn peak() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).map(str::trim);
+    peak.unwrap_or("not told by this system").to_owned()
+}
+
+/// Returns the number of each file of a directory: another one is another file.
+fn numbers(directory: &Utf8Path) -> BTreeMap<std::ffi::OsString, u64> {
+    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+    entries.map(|entry| (entry.file_name(), entry.metadata().unwrap().ino())).collect()
 }
 
 fn in_library(one: &Case, fifty: &Case, thousand: &Case) {

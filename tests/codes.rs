@@ -305,6 +305,10 @@ const CASES: &[Case] = &[
     }),
     ("lock-unreadable", 2, |site| lock(site, "version = 1\n<<<<<<< HEAD\n")),
     ("lock-version", 2, |site| lock(site, "version = 2\n")),
+    ("mta-sts-remembered", 2, |site| {
+        enforced(site, "example.com", "mail.example.com");
+        postseal(site, ["render"])
+    }),
     ("no-backup", 2, |site| postseal(&site.join("new"), ["restore", site.join("postseal.toml").to_str().unwrap()])),
     ("no-ca", 2, |site| lock(site, "version = 1\n")),
     ("no-golden", 2, |site| postseal(site, ["diff"])),

@@ -25,7 +25,7 @@ use postseal::inventory::{DkimKey, DkimState, Inventory, ServerCertificate, User
 use postseal::names::{Digest, DomainName, MailAddress, RecordName, Serial};
 use postseal::render::{builtin_templates, render};
 use postseal::secret::Secret;
-use postseal::site::{CODES, SETTINGS, Site, load};
+use postseal::site::{CODES, CaaIssuer, SETTINGS, Site, load};
 use postseal::store::{SiteDir, Store};
 use postseal::tree::Content;
 use proptest::prelude::*;
@@ -138,6 +138,9 @@ fn document(setting: &str) -> String {
             set(&mut root, &sibling, value);
         }
     }
+    if setting.starts_with("host.web.httpd") {
+        set(&mut root, "host.platform", Value::String("openbsd".to_owned()));
+    }
     set(&mut root, setting, Value::String(HOLE.to_owned()));
     toml::to_string(&root).unwrap()
 }
@@ -214,7 +217,9 @@ fn kept(value: &str) -> String {
     }
     let domain = value.parse::<DomainName>().map(|name| name.to_string());
     let name = domain.or_else(|_| value.parse::<MailAddress>().map(|address| address.to_string()));
-    name.unwrap_or_else(|_| value.to_lowercase())
+    let issuer =
+        || value.parse::<CaaIssuer>().map_or_else(|_| value.to_lowercase(), |it| it.to_string().to_lowercase());
+    name.unwrap_or_else(|_| issuer())
 }
 
 /// Returns every line that is rendered for a site, with its path, the value in question taken out.

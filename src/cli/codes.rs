@@ -84,6 +84,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("lock-incomplete", "a clone lacks keys that the settings want"),
     ("lock-unreadable", "postseal.lock is damaged"),
     ("lock-version", "postseal.lock is of another release"),
+    ("mta-sts-remembered", "what senders remember of an MTA-STS policy would not hold any more"),
     ("no-backup", "a file is no backup that can be unpacked"),
     ("no-ca", "the site has no CA"),
     ("no-golden", "nothing was blessed yet"),

@@ -18,6 +18,7 @@ use crate::inventory::{DkimKey, DkimState, Inventory, ServerCertificate};
 use crate::names::visible_within;
 use crate::pki::Certificate;
 use crate::platform::Layout;
+use crate::policy::rollout;
 use crate::records;
 use crate::site::{Accounts, Alias, CertificateSource, Host, Signing, Site, SmtpdConf};
 use crate::tree::{Class, Content, Entry, Part, Stored, Tree};
@@ -87,6 +88,7 @@ pub fn builtin_templates() -> &'static [(&'static str, &'static str)] {
 /// name.
 pub fn render(site: &Site, inventory: &Inventory, overrides: &[(String, String)]) -> Result<Tree, RenderError> {
     refuse_alias_of_user(site, inventory)?;
+    refuse_broken_promises(site, inventory)?;
     let templates = Templates::new(overrides)?;
     templates.try_mail()?;
     let mut entries = Vec::new();
@@ -153,6 +155,29 @@ fn refuse_alias_of_user(site: &Site, inventory: &Inventory) -> Result<(), Render
         let help = "take it out of [aliases] in postseal.toml";
         Err(Diagnostic::error("alias-is-user", message, help).into())
     })
+}
+
+/// What senders remember of an MTA-STS policy, they act on (RFC 8461 §5): until that is over, somebody serves it, and the hosts
+/// have certificates that senders can check.
+fn refuse_broken_promises(site: &Site, inventory: &Inventory) -> Result<(), RenderError> {
+    for rollout in inventory.rollouts.iter().filter(|rollout| rollout.max_age.is_some()) {
+        let Some(domain) = site.domain(&rollout.domain) else { continue };
+        let policy = rollout::in_force(site, inventory, domain);
+        let unchecked = policy.mx.iter().find(|host| host.mx_certificate == CertificateSource::Issued);
+        let why = match unchecked {
+            _ if !domain.mail => "it is to have no mail".to_owned(),
+            Some(host) => format!("`{}` is to have a certificate that they cannot check", host.name),
+            None if site.web_host().is_none() => "no host is to serve it any more".to_owned(),
+            None => continue,
+        };
+        let message = format!("senders remember the MTA-STS policy of `{}`, and {why}", domain.name);
+        let help = format!(
+            "take that back, write rollout.mta_sts = \"off\" for `{0}`, and wait until `postseal rollout {0}` says that it is off",
+            domain.name
+        );
+        return Err(Diagnostic::error("mta-sts-remembered", message, help).into());
+    }
+    Ok(())
 }
 
 /// Returns the newest certificate issued for the host, if it needs one.

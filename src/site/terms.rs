@@ -76,20 +76,19 @@ impl FromStr for CaaIssuer {
                 is_label(name) && value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
             })
         };
-        let is_issuer = match issuer {
-            "" => text.contains(';') && parameters.is_empty(),
-            _ => issuer.parse::<DomainName>().is_ok(),
+        let name = match issuer {
+            "" => (text.contains(';') && parameters.is_empty()).then(|| ";".to_owned()),
+            _ => issuer.parse::<DomainName>().ok().map(|name| name.to_string()),
         };
-        if !is_issuer || !parameters.iter().all(is_parameter) || text.len() > 400 {
+        let Some(name) = name.filter(|_| parameters.iter().all(is_parameter) && text.len() <= 400) else {
             return Err(NameError {
                 problem: format!("`{}` names no CA as CAA records do", shown(text)),
                 mend: "write the domain that the CA is known by, such as letsencrypt.org, with its parameters behind `;`; \
                        or `;` alone for nobody"
                     .to_owned(),
             });
-        }
-        let issuer = if issuer.is_empty() { ";" } else { issuer };
-        Ok(Self(std::iter::once(issuer).chain(parameters).collect::<Vec<_>>().join("; ")))
+        };
+        Ok(Self(std::iter::once(name.as_str()).chain(parameters).collect::<Vec<_>>().join("; ")))
     }
 }
 
