@@ -117,6 +117,47 @@ fn a_domain_becomes_quarantine_a_month_after_its_record_is_everywhere_and_with_r
 }
 
 #[test]
+fn a_policy_that_was_fixed_milder_goes_on_from_there_and_not_from_where_it_was() {
+    let (_guard, site) = surroundings::site();
+    advance(&site, BEGIN);
+    let due = BEGIN + Duration::days(30);
+    good_month(&site, "example.com", due);
+    advance(&site, due);
+    assert!(zone(&site).contains("p=quarantine"), "{}", zone(&site));
+    edit(&site, "# dmarc.policy = \"none\"", "dmarc.policy = \"none\"");
+    let later = due + Duration::days(1);
+    advance(&site, later);
+    edit(&site, "dmarc.policy = \"none\"", "# dmarc.policy = \"none\"");
+    fine(at(later).run(&site, ["render"]));
+    assert!(zone(&site).contains("p=none"), "{}", zone(&site));
+    assert_eq!(at(later).run(&site, ["fsck"]).exit_code, 0);
+}
+
+#[test]
+fn what_senders_remember_of_a_policy_is_not_broken_by_settings() {
+    let (_guard, site) = surroundings::site();
+    let sql = Connection::open(site.join("state/ledger.sqlite")).unwrap();
+    let stage = "INSERT INTO rollout (domain, track, stage, since, max_age) VALUES ('example.com', 'mta_sts', 'enforce', 0, 604800)";
+    sql.execute(stage, []).unwrap();
+    sql.execute("INSERT INTO rollout_mx (domain, host, is_mx) VALUES ('example.com', 'mail.example.com', 1)", [])
+        .unwrap();
+    let refused = |why: &str| {
+        let answer = at(BEGIN).run(&site, ["render"]);
+        assert_eq!(answer.exit_code, 2, "{answer:?}");
+        assert!(answer.err.contains("error[mta-sts-remembered]") && answer.err.contains(why), "{}", answer.err);
+    };
+    refused("a certificate that they cannot check");
+    edit(
+        &site,
+        "mx_certificate = \"issued\"",
+        "mx_certificate.files = { certificate = \"/etc/c.pem\", key = \"/etc/k.pem\" }",
+    );
+    refused("no host is to serve it any more");
+    edit(&site, "# web = \"nginx\"", "web = \"nginx\"");
+    assert_eq!(at(BEGIN).run(&site, ["render"]).exit_code, 0);
+}
+
+#[test]
 fn in_a_year_three_domains_reach_their_aims_only_with_evidence() {
     let (_guard, site) = surroundings::site();
     add(

@@ -36,7 +36,9 @@ pub(super) fn render(env: &dyn Env, site: Option<&Utf8Path>) -> Result<Report, F
     text.push_str(&if changed { format!("rendered {out}/\n") } else { format!("{out}/ is up to date\n") });
     let made: Vec<_> = made.iter().map(|key| json!({ "domain": key.domain, "selector": key.selector })).collect();
     let report = Report::fine(text, json!({ "changed": changed, "made": made })).warn(&wanted.warnings);
-    let report = report.warn(still_admitted(&store.inventory()?, env.now()).as_slice());
+    let inventory = store.inventory()?;
+    let report = report.warn(still_admitted(&inventory, env.now()).as_slice());
+    let report = report.warn(&super::rollout::warnings(&wanted.site, &inventory.rollouts));
     Ok(report.done(format!("{out}/ is rendered")))
 }
 

@@ -134,6 +134,16 @@ pub fn aim(domain: &Domain, track: Track) -> Option<Stage> {
     }
 }
 
+/// Returns the stage that the settings fix for a domain with mail on a track.
+pub fn fixed(domain: &Domain, track: Track) -> Option<Stage> {
+    match track {
+        _ if !domain.mail => None,
+        Track::Dmarc => domain.dmarc.policy.map(Stage::Dmarc),
+        Track::MtaSts => None,
+        Track::Spf => domain.spf.map(Stage::Spf),
+    }
+}
+
 /// What others must have reported before a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {

@@ -70,6 +70,7 @@ pub const FINDINGS: &[(&str, &str)] = &[
     ("dkim-not-in-force", "a host may still sign with a DKIM key whose turn is over"),
     ("dkim-unpublished", "a DKIM key is to sign, and its record was not seen on every name server"),
     ("dkim-due", "a DKIM key is due for its next step"),
+    ("rollout-abandoned", "senders remember the MTA-STS policy of a domain that left the settings"),
     ("rollout-due", "a policy is due for a step that needs no report"),
     ("rollout-waits", "a policy may be tightened once reports say that nothing is lost by it"),
     ("rollout-unpublished", "the record of a policy was not seen on every name server, and its wait has not begun"),
@@ -607,7 +608,15 @@ impl Look<'_> {
     /// Tells of the policies that are on their way, of a domain in one line for each thing that it waits for.
     fn rollouts(&self) -> Vec<Finding> {
         let hosts = rollout::hosts_of(self.site);
-        self.site.domains.iter().flat_map(|domain| self.rollouts_of(domain, &hosts)).collect()
+        let remembered = self.inventory.rollouts.iter().filter(|rollout| rollout.max_age.is_some());
+        let abandoned = remembered.filter(|rollout| !self.site.has_domain(&rollout.domain)).map(|rollout| {
+            let text = "left the settings, and senders remember its MTA-STS policy: put it back with mta_sts = \"off\"";
+            let word = shell_word(rollout.domain.as_str());
+            finding("rollout-abandoned", Severity::Warning, rollout.domain.as_str(), text)
+                .mend(format!("postseal rollout list {word}"))
+        });
+        let under_way = self.site.domains.iter().flat_map(|domain| self.rollouts_of(domain, &hosts));
+        abandoned.chain(under_way).collect()
     }
 
     fn rollouts_of(&self, domain: &Domain, hosts: &[HostName]) -> Vec<Finding> {

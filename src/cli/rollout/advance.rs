@@ -18,12 +18,13 @@ use crate::dkim::rotation::Sighting;
 use crate::dkim::seeing::{Answer, Question, WantedRecord};
 use crate::dns::{RecordData, Zone};
 use crate::env::Env;
+use crate::inventory::Rollout;
 use crate::names::DomainName;
 use crate::policy::rollout::{self, Asks, Known, Moved, Next, Way};
 use crate::policy::{mta_sts, words};
 use crate::records;
 use crate::site::{Domain, Site};
-use crate::stages::Track;
+use crate::stages::{Stage, Track};
 use crate::store::Writer;
 use crate::store::ledger::{LedgerError, Transaction};
 
@@ -138,6 +139,7 @@ pub(in crate::cli) fn advance_all(
     ways: &Ways,
     order: &Order,
 ) -> Result<Advanced, Failure> {
+    loosen_fixed(&wanted.site, store, env.now())?;
     let standings = Standings::new(&wanted.site, store.ledger().rollouts()?);
     let plans = plan(&wanted.site, store, &standings, order, env.now())?;
     let questions = questions(&wanted.site, &standings, &plans);
@@ -162,6 +164,34 @@ pub(in crate::cli) fn advance_all(
         tell(plan, answer.as_ref(), (way, moved), now, &mut advanced);
     }
     Ok(advanced)
+}
+
+/// Records where the settings fix a policy that is milder than what its domain had come to: once they fix it no longer, the domain
+/// goes on from there, and is not strict again at once.
+fn loosen_fixed(site: &Site, store: &mut Writer, now: OffsetDateTime) -> Result<(), Failure> {
+    let recorded = store.ledger().rollouts()?;
+    let milder: Vec<(Stage, Rollout)> = recorded
+        .into_iter()
+        .filter_map(|rollout| {
+            let fixed = rollout::fixed(site.domain(&rollout.domain)?, rollout.stage.track())?;
+            (fixed < rollout.stage).then(|| (rollout.stage, Rollout::new(rollout.domain, fixed, now)))
+        })
+        .collect();
+    if milder.is_empty() {
+        return Ok(());
+    }
+    store.transact(|ledger| {
+        for (before, rollout) in &milder {
+            ledger.save_rollout(rollout)?;
+            let detail = json!({
+                "track": rollout.stage.track().as_str(), "step": "fixed",
+                "from": before.as_str(), "to": rollout.stage.as_str(),
+            });
+            ledger.record_event(now, "rollout-moved", rollout.domain.as_str(), &detail)?;
+        }
+        ledger.set_derived_stale()
+    })?;
+    Ok(())
 }
 
 /// Returns the ways of which something may be due, or that are not recorded yet.
@@ -384,7 +414,7 @@ fn report(
     let text = if quiet && advanced.steps.is_empty() && !unfinished { String::new() } else { text };
     let mut warnings = wanted.warnings.clone();
     if !quiet {
-        warnings.extend(standings.warnings(&wanted.site));
+        warnings.extend(super::warnings(&wanted.site, &standings.inventory.rollouts));
     }
     Ok(Report::fine(text, value).warn(&warnings).done("what was due is recorded"))
 }

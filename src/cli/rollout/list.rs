@@ -70,7 +70,7 @@ pub(super) fn list(env: &dyn Env, site: Option<&Utf8Path>, args: &List) -> Resul
     let lines = refused.into_iter().chain(notes.iter().map(|note| format!("note: {note}")));
     let text = lines.fold(columns(&rows), |text, line| text + &line + "\n");
     let mut warnings = wanted.warnings.clone();
-    warnings.extend(standings.warnings(&wanted.site));
+    warnings.extend(super::warnings(&wanted.site, &standings.inventory.rollouts));
     Ok(Report::fine(text, json!({ "rollouts": json, "notes": notes })).warn(&warnings))
 }
 

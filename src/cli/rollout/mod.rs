@@ -74,46 +74,47 @@ impl Standings {
     fn way(&self, domain: &Domain, track: Track, now: time::OffsetDateTime) -> Option<Way> {
         Way::new(self.recorded(domain, track), domain, track, &self.hosts, now)
     }
+}
 
-    /// Warns of what the settings do to policies that senders remember.
-    fn warnings(&self, site: &Site) -> Vec<Diagnostic> {
-        let remembered = || self.inventory.rollouts.iter().filter(|rollout| rollout.max_age.is_some());
-        let gone: Vec<&Rollout> = remembered().filter(|rollout| !site.has_domain(&rollout.domain)).collect();
-        let mut found = Vec::new();
-        if let Some(first) = gone.first() {
-            let whose = first.domain.as_str();
-            let more = if gone.len() > 1 { format!(" and {} more", gone.len() - 1) } else { String::new() };
-            let message = format!("{whose}{more} left the settings, and senders remember its MTA-STS policy");
-            let help =
-                "put it back with [domain.rollout] mta_sts = \"off\", and let it go once `postseal rollout` says off";
-            found.push(Diagnostic::warning("rollout-domain-gone", message, help));
-        }
-        let lost = |rollout: &Rollout| {
-            let names: Vec<&str> = rollout::lost_hosts(site, rollout).into_iter().map(HostName::as_str).collect();
-            names.join(", ")
-        };
-        let lacking: Vec<(&Rollout, String)> = remembered()
-            .filter(|rollout| {
-                site.has_domain(&rollout.domain)
-                    && rollout.change.is_none_or(|change| change.step < crate::inventory::MxStep::Moved)
-            })
-            .map(|rollout| (rollout, lost(rollout)))
-            .filter(|(rollout, names)| !names.is_empty() && !self.hosts.iter().all(|host| rollout.mx.contains(host)))
-            .collect();
-        if let Some((first, names)) = lacking.first() {
-            let more =
-                if lacking.len() > 1 { format!(" (and of {} more domains)", lacking.len() - 1) } else { String::new() };
-            let days = first.max_age.unwrap_or_default().div_ceil(86_400);
-            let message = format!(
-                "the MX records of {}{more} cannot name {names} any more, and senders that remember the MTA-STS policy refuse \
-                 other hosts for up to {days} days",
-                first.domain
-            );
-            let help = "put the host back into the settings until MX records have moved: postseal rollout list";
-            found.push(Diagnostic::warning("rollout-host-gone", message, help));
-        }
-        found
+/// Warns of what the settings do to policies that senders remember.
+pub(super) fn warnings(site: &Site, rollouts: &[Rollout]) -> Vec<Diagnostic> {
+    let hosts = rollout::hosts_of(site);
+    let remembered = || rollouts.iter().filter(|rollout| rollout.max_age.is_some());
+    let gone: Vec<&Rollout> = remembered().filter(|rollout| !site.has_domain(&rollout.domain)).collect();
+    let mut found = Vec::new();
+    if let Some(first) = gone.first() {
+        let whose = first.domain.as_str();
+        let more = if gone.len() > 1 { format!(" and {} more", gone.len() - 1) } else { String::new() };
+        let message = format!("{whose}{more} left the settings, and senders remember its MTA-STS policy");
+        let help =
+            "put it back with [domain.rollout] mta_sts = \"off\", and let it go once `postseal rollout` says off";
+        found.push(Diagnostic::warning("rollout-domain-gone", message, help));
     }
+    let lost = |rollout: &Rollout| {
+        let names: Vec<&str> = rollout::lost_hosts(site, rollout).into_iter().map(HostName::as_str).collect();
+        names.join(", ")
+    };
+    let lacking: Vec<(&Rollout, String)> = remembered()
+        .filter(|rollout| {
+            site.has_domain(&rollout.domain)
+                && rollout.change.is_none_or(|change| change.step < crate::inventory::MxStep::Moved)
+        })
+        .map(|rollout| (rollout, lost(rollout)))
+        .filter(|(rollout, names)| !names.is_empty() && !hosts.iter().all(|host| rollout.mx.contains(host)))
+        .collect();
+    if let Some((first, names)) = lacking.first() {
+        let more =
+            if lacking.len() > 1 { format!(" (and of {} more domains)", lacking.len() - 1) } else { String::new() };
+        let days = first.max_age.unwrap_or_default().div_ceil(86_400);
+        let message = format!(
+            "the MX records of {}{more} cannot name {names} any more, and senders that remember the MTA-STS policy refuse \
+                 other hosts for up to {days} days",
+            first.domain
+        );
+        let help = "put the host back into the settings until MX records have moved: postseal rollout list";
+        found.push(Diagnostic::warning("rollout-host-gone", message, help));
+    }
+    found
 }
 
 /// Reads a reason: one line that says something.
