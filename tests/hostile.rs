@@ -231,7 +231,8 @@ fn lines(site: &Site, value: &str) -> Vec<String> {
     for entry in tree.entries() {
         let Content::Text(text) = &entry.content else { continue };
         // Only the reasons above a zone's records have a sign that is not ASCII.
-        let plain = text.replace('\u{a7}', "S").bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte));
+        let plain =
+            text.replace('\u{a7}', "S").bytes().all(|byte| b"\t\r\n".contains(&byte) || (b' '..=b'~').contains(&byte));
         assert!(plain, "{}: {text:?}", entry.path);
         // A long text of a zone is written as several strings.
         let text = text.replace("\" \"", "");

@@ -1,6 +1,7 @@
 //! What reports of other mail servers tell of a domain: sums over a span of time; and what of it
 //! must be known before a policy is tightened.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -90,6 +91,8 @@ pub enum Missing {
     Stale(Kind, OffsetDateTime),
     /// Of the messages from an address of the site's own so many failed: failed, of all.
     OwnFails(IpAddr, u64, u64),
+    /// Of so many messages not one passes.
+    NothingPasses(u64),
     /// Of the messages from an address some pass and so many do not: failed, of all.
     SometimesFails(IpAddr, DomainName, u64, u64),
     /// Of the messages from an address so many pass by their signature alone: those, of all.
@@ -131,6 +134,7 @@ impl Missing {
             Self::TooFew(..) => "too-few-reports",
             Self::Stale(..) => "reports-too-old",
             Self::OwnFails(..) => "own-mail-fails",
+            Self::NothingPasses(_) => "nothing-passes",
             Self::SometimesFails(..) => "source-fails-sometimes",
             Self::SignatureAlone(..) => "source-passes-by-signature-alone",
             Self::TlsFails(..) => "tls-fails",
@@ -141,7 +145,12 @@ impl Missing {
     pub fn address(&self) -> Option<IpAddr> {
         match self {
             Self::SometimesFails(address, ..) | Self::SignatureAlone(address, ..) => Some(*address),
-            Self::NotAsked(_) | Self::TooFew(..) | Self::Stale(..) | Self::OwnFails(..) | Self::TlsFails(..) => None,
+            Self::NotAsked(_)
+            | Self::NothingPasses(_)
+            | Self::TooFew(..)
+            | Self::Stale(..)
+            | Self::OwnFails(..)
+            | Self::TlsFails(..) => None,
         }
     }
 }
@@ -157,6 +166,8 @@ impl fmt::Display for Missing {
             Self::OwnFails(address, failed, of) => {
                 write!(f, "{failed} of {of} messages from {address}, which is the site's own, fail")
             }
+            Self::NothingPasses(0) => write!(f, "the reports tell of nothing that succeeded"),
+            Self::NothingPasses(of) => write!(f, "of {of} messages in the reports not one passes"),
             Self::SometimesFails(address, from, failed, of) => {
                 write!(f, "{failed} of {of} messages from {address} as {from} fail, others of it pass")
             }
@@ -175,8 +186,28 @@ pub struct About<'a> {
     pub asked: bool,
     /// The site's own addresses.
     pub own: &'a [IpAddr],
+    /// The networks of others that send by the settings' word: address and length of the prefix.
+    pub networks: &'a [(IpAddr, u8)],
     /// Those that an administrator accepts as they are.
     pub accepted: &'a [IpAddr],
+}
+
+impl About<'_> {
+    /// Tells whether who sends from there sends for the site.
+    fn is_own(&self, address: IpAddr) -> bool {
+        self.own.contains(&address) || self.networks.iter().any(|network| is_within(address, *network))
+    }
+}
+
+/// Tells whether an address is of a network: the prefix of that many bits is the same.
+fn is_within(address: IpAddr, (network, length): (IpAddr, u8)) -> bool {
+    let (address, network, bits) = match (address, network) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => (u128::from(one.to_bits()), u128::from(other.to_bits()), 32),
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits(), other.to_bits(), 128),
+        _ => return false,
+    };
+    let host_bits = bits - u32::from(length).min(bits);
+    address.checked_shr(host_bits) == network.checked_shr(host_bits)
 }
 
 /// Tells what keeps DMARC from refusing more.
@@ -185,13 +216,20 @@ pub struct About<'a> {
 /// may send, or forwards.
 pub fn lacking_of_dmarc(evidence: &DmarcEvidence, about: &About<'_>, now: OffsetDateTime) -> Vec<Missing> {
     let mut missing = reports(Kind::Dmarc, about.asked, (evidence.reports, LEAST_REPORTS), evidence.newest, now);
-    for address in about.own {
-        let own = || evidence.sources.iter().filter(|source| source.address == *address);
-        let sum = |of: fn(&DmarcSource) -> u64| own().map(of).fold(0, u64::saturating_add);
-        let (failed, of) = (sum(DmarcSource::failed), sum(|source| source.messages));
+    let mut own: BTreeMap<IpAddr, (u64, u64)> = BTreeMap::new();
+    for source in evidence.sources.iter().filter(|source| about.is_own(source.address)) {
+        let (failed, of) = own.entry(source.address).or_default();
+        *failed = failed.saturating_add(source.failed());
+        *of = of.saturating_add(source.messages);
+    }
+    for (address, (failed, of)) in own {
         if failed > of / OWN_MESSAGES_FOR_A_FAILURE {
-            missing.push(Missing::OwnFails(*address, failed, of));
+            missing.push(Missing::OwnFails(address, failed, of));
         }
+    }
+    // Where nothing passes, the site's own mail does not either, whatever its addresses are.
+    if missing.is_empty() && evidence.sources.iter().all(|source| source.passed == 0) {
+        missing.push(Missing::NothingPasses(evidence.messages().0));
     }
     let of_others = strangers(evidence, about).filter(|source| source.passed > 0 && source.failed() > 0);
     missing.extend(
@@ -218,6 +256,9 @@ pub fn lacking_of_spf(evidence: &DmarcEvidence, about: &About<'_>, now: OffsetDa
 /// Tells what keeps MTA-STS from being enforced: a failure, or that nobody reported.
 pub fn lacking_of_tls(evidence: &TlsEvidence, asked: bool, now: OffsetDateTime) -> Vec<Missing> {
     let mut missing = reports(Kind::Tls, asked, (evidence.reports, 1), evidence.newest, now);
+    if missing.is_empty() && evidence.successful == 0 {
+        missing.push(Missing::NothingPasses(0));
+    }
     if evidence.failed > 0 {
         let reason = evidence.failures.first().map_or("unknown", |(reason, ..)| reason);
         missing.push(Missing::TlsFails(evidence.failed, reason.to_owned()));
@@ -231,8 +272,11 @@ pub fn refused(evidence: &DmarcEvidence) -> impl Iterator<Item = &DmarcSource> {
 }
 
 fn strangers<'a>(evidence: &'a DmarcEvidence, about: &About<'a>) -> impl Iterator<Item = &'a DmarcSource> + use<'a> {
-    let (own, accepted) = (about.own, about.accepted);
-    evidence.sources.iter().filter(|source| !own.contains(&source.address) && !accepted.contains(&source.address))
+    let about = *about;
+    evidence
+        .sources
+        .iter()
+        .filter(move |source| !about.is_own(source.address) && !about.accepted.contains(&source.address))
 }
 
 fn reports(
@@ -273,7 +317,7 @@ mod tests {
         missing.iter().map(Missing::code).collect()
     }
 
-    const ABOUT: About<'static> = About { asked: true, own: &[OWN], accepted: &[] };
+    const ABOUT: About<'static> = About { asked: true, own: &[OWN], networks: &[], accepted: &[] };
 
     #[test]
     fn a_week_of_fresh_reports_is_needed() {
@@ -302,14 +346,34 @@ mod tests {
     #[test]
     fn who_only_fails_hinders_nothing_and_who_passes_sometimes_does_until_accepted() {
         let (forger, forwarder) = (source(OTHER, [50, 0, 0, 0]), source(OTHER, [50, 49, 0, 49]));
-        let evidence = reported(vec![forger.clone()]);
+        let evidence = reported(vec![forger.clone(), source(OWN, [9, 9, 9, 9])]);
         assert_eq!(lacking_of_dmarc(&evidence, &ABOUT, NOW), []);
         assert_eq!(refused(&evidence).collect::<Vec<_>>(), [&forger]);
+        assert_eq!(codes(&lacking_of_dmarc(&reported(vec![forger]), &ABOUT, NOW)), ["nothing-passes"]);
+        assert_eq!(codes(&lacking_of_dmarc(&reported(Vec::new()), &ABOUT, NOW)), ["nothing-passes"]);
         let evidence = reported(vec![forwarder]);
         assert_eq!(refused(&evidence).count(), 0);
         let missing = lacking_of_dmarc(&evidence, &ABOUT, NOW);
         assert_eq!((codes(&missing), missing[0].address()), (vec!["source-fails-sometimes"], Some(OTHER)));
         assert_eq!(lacking_of_dmarc(&evidence, &About { accepted: &[OTHER], ..ABOUT }, NOW), []);
+    }
+
+    #[test]
+    fn who_sends_by_the_settings_word_must_not_fail_either() {
+        let network = |text: &str, length| (text.parse().unwrap(), length);
+        let lacking = |networks: &[(IpAddr, u8)]| {
+            let evidence = reported(vec![source(OTHER, [7000, 0, 0, 0]), source(OWN, [9, 9, 9, 9])]);
+            codes(&lacking_of_dmarc(&evidence, &About { networks, ..ABOUT }, NOW))
+        };
+        for (networks, expected) in [
+            ([network("203.0.113.0", 24)], &["own-mail-fails"][..]),
+            ([network("203.0.113.9", 32)], &["own-mail-fails"]),
+            ([network("0.0.0.0", 0)], &["own-mail-fails"]),
+            ([network("203.0.112.0", 24)], &[]),
+            ([network("::", 0)], &[]),
+        ] {
+            assert_eq!(lacking(&networks), expected, "{networks:?}");
+        }
     }
 
     #[test]
@@ -326,6 +390,8 @@ mod tests {
         let good = TlsEvidence { reports: 1, newest: Some(NOW), successful: 9, ..TlsEvidence::default() };
         assert_eq!(lacking_of_tls(&good, true, NOW), []);
         assert_eq!(codes(&lacking_of_tls(&TlsEvidence::default(), true, NOW)), ["too-few-reports"]);
+        let empty = TlsEvidence { successful: 0, ..good.clone() };
+        assert_eq!(codes(&lacking_of_tls(&empty, true, NOW)), ["nothing-passes"]);
         let failures = vec![("certificate-expired\u{1b}".to_owned(), None, 1)];
         let missing = lacking_of_tls(&TlsEvidence { failed: 1, failures, ..good }, true, NOW);
         assert_eq!(codes(&missing), ["tls-fails"]);

@@ -128,6 +128,10 @@ impl Named {
 fn draft(name: DomainName, alias_of: Option<DomainName>, place: Place, said: &Said, has_web: bool) -> DomainDraft {
     let mail = said.mail.unwrap_or(true);
     let unsaid = Domain::new(name);
+    // What stands in [defaults] for all may name one of them: its own record cannot include itself (RFC 7208 §5.2).
+    let is_itself = |term: &SpfTerm| matches!(term, SpfTerm::Include(of) if of.as_str() == unsaid.name.as_str());
+    let spf_also =
+        said.spf_also.as_ref().map(|(terms, _)| terms.iter().filter(|term| !is_itself(term)).cloned().collect());
     let dkim = said.dkim.as_ref().map_or_else(|| unsaid.dkim.clone(), |(algorithms, _)| algorithms.clone());
     let aim = &said.rollout;
     // Without a web server nobody serves the policy.
@@ -138,7 +142,7 @@ fn draft(name: DomainName, alias_of: Option<DomainName>, place: Place, said: &Sa
         silent_names: Vec::new(),
         dkim: if mail { dkim } else { Vec::new() },
         spf: said.spf,
-        spf_also: said.spf_also.as_ref().map(|(terms, _)| terms.clone()).unwrap_or_default(),
+        spf_also: spf_also.unwrap_or_default(),
         dmarc: Dmarc {
             policy: said.dmarc.policy,
             sp: said.dmarc.sp,

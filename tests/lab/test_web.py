@@ -109,7 +109,7 @@ def make(site: Site, tmp_path: Path) -> Iterator[Callable[[str], Web]]:
         with sqlite3.connect(own.directory / "state/ledger.sqlite") as ledger:
             row = "VALUES ('example.com', 'mta_sts', 'enforce', 1795500000, 604800)"
             ledger.execute(f"INSERT INTO rollout (domain, track, stage, since, max_age) {row}")
-            ledger.execute("INSERT INTO rollout_mx (domain, host) VALUES (?, ?)", ["example.com", HOST])
+            ledger.execute("INSERT INTO rollout_mx (domain, host, is_mx) VALUES (?, ?, 1)", ["example.com", HOST])
         ledger.close()
         own.run("render")
         host = Host(HOST)
@@ -228,7 +228,7 @@ def test_a_new_policy_needs_no_reload(make: Callable[[str], Web]) -> None:
     web = make('web = "nginx"')
     web.certify_all()
     web.furnished()
-    statement = "UPDATE rollout SET stage = 'enforce-long'"
+    statement = "UPDATE rollout SET stage = 'enforce-long', max_age = 31557600"
     script = "import sqlite3, sys; ledger = sqlite3.connect(sys.argv[1]); ledger.execute(sys.argv[2]); ledger.commit()"
     web.host.run("python3", "-c", script, f"{SITE}/state/ledger.sqlite", statement)
     assert web.machine.run("render").code == 0

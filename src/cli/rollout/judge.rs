@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::cli::failure::Failure;
 use crate::policy::evidence::{self, About, DmarcSource, Missing};
 use crate::policy::rollout::{Needs, Way};
-use crate::site::{Domain, Site};
+use crate::site::{Domain, Site, SpfTerm};
 use crate::store::ledger::Ledger;
 
 /// What reports say.
@@ -32,9 +32,14 @@ pub(super) fn judge(
 ) -> Result<Judged, Failure> {
     let since = |span| way.rollout().seen.map_or(now - span, |seen| seen.max(now - span));
     let own: Vec<IpAddr> = site.hosts.iter().flat_map(|host| host.addresses.iter().copied()).collect();
-    let about = About { asked: domain.dmarc.reports.is_some(), own: &own, accepted };
+    let network =
+        |term: &SpfTerm| if let SpfTerm::Ip(address, length) = term { Some((*address, *length)) } else { None };
+    let networks: Vec<(IpAddr, u8)> = domain.spf_also.iter().filter_map(network).collect();
+    let about = About { asked: domain.dmarc.reports.is_some(), own: &own, networks: &networks, accepted };
     if needs == Needs::Tls {
-        let found = ledger.tls_evidence(&domain.name, since(evidence::FRESH))?;
+        // What is told of a day that ended sooner is told of sessions without the policy.
+        let begin = way.rollout().seen.map_or(now, |seen| seen + Duration::DAY);
+        let found = ledger.tls_evidence(&domain.name, since(evidence::FRESH).max(begin.min(now)))?;
         let missing = evidence::lacking_of_tls(&found, domain.tls_reports.is_some(), now);
         let sums = json!({ "reports": found.reports, "successful": found.successful, "failed": found.failed });
         return Ok(Judged { missing, refused: Vec::new(), sums });
