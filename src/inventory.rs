@@ -95,6 +95,8 @@ pub struct ServerCertificate {
     pub key: Digest,
     /// When it ends.
     pub not_after: OffsetDateTime,
+    /// SHA-256 of the key (`SubjectPublicKeyInfo`) of the certificate before it, which the host shows until this one is installed.
+    pub former: Option<Digest>,
 }
 
 /// The algorithm of a DKIM key.

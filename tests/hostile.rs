@@ -197,6 +197,7 @@ fn inventory(site: &Site) -> Inventory {
         chain: String::new(),
         key,
         not_after: now,
+        former: None,
     });
     Inventory {
         server_certificates: certificates.collect(),

@@ -158,6 +158,7 @@ fn served(host: &HostName, chain: &str) -> (ServerCertificate, NextKey) {
         chain: chain.to_owned(),
         key,
         not_after: now,
+        former: None,
     };
     (certificate, NextKey { host: host.clone(), key, spki: key, since: now })
 }

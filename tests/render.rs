@@ -82,6 +82,7 @@ fn inventory() -> Inventory {
         chain: "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_owned(),
         key: Digest::of(host.as_bytes()),
         not_after: now,
+        former: None,
     };
     let key = |domain: &str, algorithm, selector: &str| {
         let public = ("A".repeat(392), Digest::of(selector.as_bytes()));

@@ -206,3 +206,22 @@ fn an_older_site_gets_its_next_key_with_the_first_renewal() {
     let (now, next) = listed(&site);
     assert_ne!(now, next);
 }
+
+#[test]
+fn after_a_renewal_dns_still_names_the_key_that_the_host_shows() {
+    let (_guard, site) = surroundings::site();
+    let settings = site.join("postseal.toml");
+    let text = fs::read_to_string(&settings).unwrap().replace("# dnssec = false", "dnssec = true");
+    fs::write(&settings, text).unwrap();
+    let keys = || -> Vec<String> {
+        assert_eq!(postseal(&site, ["render"]).exit_code, 0);
+        let zone = fs::read_to_string(site.join("out/dns/example.com.zone")).unwrap();
+        zone.lines().filter_map(|line| Some(line.split_once(" TLSA 3 1 1 ")?.1.to_owned())).collect()
+    };
+    let before = keys();
+    assert_eq!(before.len(), 2, "{before:?}");
+    assert_eq!(postseal(&site, ["server", "renew", "mail.example.com"]).exit_code, 0);
+    let after = keys();
+    // Now the one that waited, before it the one that the host shows as yet, and another one that waits.
+    assert_eq!((&after[0], &after[1], after.len()), (&before[1], &before[0], 3), "{after:?}");
+}

@@ -224,6 +224,7 @@ fn rendered(site: &Site, templates: &[(String, String)]) {
         chain: String::new(),
         key: digest,
         not_after,
+        former: None,
     });
     let keys = site.domains.iter().flat_map(|domain| domain.dkim.iter().map(move |algorithm| (domain, *algorithm)));
     let keys = keys.map(|(domain, algorithm)| {

@@ -151,6 +151,7 @@ pub(super) fn prove(wanted: &Wanted, inventory: &Inventory) -> Result<(), Failur
             chain: String::new(),
             key: Digest::of(b""),
             not_after: time::OffsetDateTime::UNIX_EPOCH,
+            former: None,
         });
     }
     wanted.render(&would_be).map(|_| ())

@@ -205,7 +205,10 @@ fn certificate(path: &Utf8Path, text: &str) -> Option<(ServerCertificate, Option
     let chain = Certificate::all_from_pem(text).unwrap_or_default();
     let not_after = chain.first().map_or(OffsetDateTime::UNIX_EPOCH, |leaf| leaf.facts().not_after);
     let ca = chain.get(1).map(|ca| SiteCa { certificate: ca.pem(), not_after: ca.facts().not_after });
-    Some((ServerCertificate { host, serial, chain: text.to_owned(), key: Digest::of(&[]), not_after }, ca))
+    Some((
+        ServerCertificate { host, serial, chain: text.to_owned(), key: Digest::of(&[]), not_after, former: None },
+        ca,
+    ))
 }
 
 fn facts<'a>(old: &'a Inventory, new: &'a Inventory) -> Vec<Fact<'a>> {

@@ -126,9 +126,12 @@ fn keys(index: &Index<'_>, host: &Host) -> Vec<(Digest, &'static str)> {
         let (certificates, waiting) = (&index.inventory.server_certificates, &index.inventory.next_keys);
         let live = certificates.binary_search_by(|one| one.host.cmp(&host.name)).ok();
         let live = live.and_then(|at| certificates.get(at));
+        let reason = "The key of the newest certificate: servers that check DANE send mail to no other one.";
+        let before = live.and_then(|one| one.former);
         let live = live.and_then(|one| Certificate::from_pem(&one.chain).ok());
-        let reason = "The key that port 25 shows: servers that check DANE send mail to no other one.";
         keys.extend(live.map(|live| (Digest::of(&live.facts().spki), reason)));
+        let reason = "The key of the certificate before: a host shows it until the new one is installed there.";
+        keys.extend(before.map(|former| (former, reason)));
         let next = waiting.binary_search_by(|one| one.host.cmp(&host.name)).ok().and_then(|at| waiting.get(at));
         let reason = "The key of the next certificate: everybody must know it before port 25 shows it.";
         keys.extend(next.map(|next| (next.spki, reason)));

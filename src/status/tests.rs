@@ -56,7 +56,7 @@ fn server_certificate(past: i64, left: Duration) -> ServerCertificate {
     let authority = Authority::new(&ca, &key).unwrap();
     let made = server(&host, key.public(), &authority, serial(91), Some(200), begin).unwrap();
     let (not_after, key) = (NOW + left, Digest::of(b"key"));
-    ServerCertificate { host, serial: serial(91), chain: made.pem(), key, not_after }
+    ServerCertificate { host, serial: serial(91), chain: made.pem(), key, not_after, former: None }
 }
 
 fn dkim(algorithm: DkimAlgorithm) -> DkimKey {

@@ -50,6 +50,9 @@ pub fn write(inventory: &Inventory) -> String {
         line(&mut text, "serial", &quoted(&certificate.serial.to_string()));
         line(&mut text, "key", &quoted(&certificate.key.to_string()));
         line(&mut text, "not_after", &moment(certificate.not_after));
+        if let Some(former) = &certificate.former {
+            line(&mut text, "former", &quoted(&former.to_string()));
+        }
         line(&mut text, "chain", &quoted(&certificate.chain));
     }
     for key in &inventory.next_keys {
@@ -260,13 +263,15 @@ struct ServerEntry {
     serial: Text<Serial>,
     key: Text<Digest>,
     not_after: Moment,
+    former: Option<Text<Digest>>,
     chain: String,
 }
 
 impl From<ServerEntry> for ServerCertificate {
     fn from(entry: ServerEntry) -> Self {
-        let ServerEntry { host, serial, key, not_after, chain } = entry;
-        Self { host, serial: serial.0, chain, key: key.0, not_after: not_after.0 }
+        let ServerEntry { host, serial, key, not_after, former, chain } = entry;
+        let former = former.map(|former| former.0);
+        Self { host, serial: serial.0, chain, key: key.0, not_after: not_after.0, former }
     }
 }
 
@@ -429,13 +434,15 @@ mod tests {
     }
 
     fn server() -> impl Strategy<Value = ServerCertificate> {
-        let parts = ("[a-z]{1,3}\\.example\\.com", any::<[u8; 16]>(), any::<String>(), digest(), at());
-        parts.prop_map(|(host, serial, chain, key, not_after)| ServerCertificate {
+        let former = prop::option::of(digest());
+        let parts = ("[a-z]{1,3}\\.example\\.com", any::<[u8; 16]>(), any::<String>(), digest(), at(), former);
+        parts.prop_map(|(host, serial, chain, key, not_after, former)| ServerCertificate {
             host: host.parse().unwrap(),
             serial: Serial::from_random(serial),
             chain,
             key,
             not_after,
+            former,
         })
     }
 

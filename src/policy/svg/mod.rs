@@ -1,7 +1,7 @@
 //! Logos as receivers want them: SVG Tiny PS (draft-svg-tiny-ps-abrotman-12), a small part of SVG without scripts, animation,
 //! raster images and anything that would be fetched.
 //!
-//! [`check`] tells what of a logo does not conform; [`fix`] makes what can be made right without changing the picture.
+//! [`check()`] tells what of a logo does not conform; [`fix()`] makes what can be made right without changing the picture.
 
 mod check;
 mod css;

@@ -13,6 +13,7 @@ use crate::inventory::{
     SiteCa, Successor, User,
 };
 use crate::names::{DeviceName, Digest, HostName, MailAddress, Serial};
+use crate::pki::Certificate;
 use crate::secret::Secret;
 use crate::token_uri::TokenUri;
 
@@ -262,8 +263,11 @@ pub(super) fn whose(
 }
 
 fn server_certificates(sql: &Connection) -> Result<Vec<ServerCertificate>, LedgerError> {
-    let query = "SELECT host, serial, certificate, key, not_after FROM certificate
-                 WHERE kind = 'server' AND status = 'live' AND superseded_by IS NULL";
+    let query = "SELECT host, serial, certificate, key, not_after,
+                        (SELECT former.certificate FROM certificate AS former
+                         WHERE former.kind = 'server' AND former.superseded_by = certificate.serial
+                           AND former.status <> 'revoked')
+                 FROM certificate WHERE kind = 'server' AND status = 'live' AND superseded_by IS NULL";
     let mut found = all(sql, query, [], |row| {
         Ok(ServerCertificate {
             host: parsed(&text(row, 0)?, "host name")?,
@@ -271,6 +275,10 @@ fn server_certificates(sql: &Connection) -> Result<Vec<ServerCertificate>, Ledge
             chain: text(row, 2)?,
             key: digest(&text(row, 3)?)?,
             not_after: time(row, 4)?,
+            former: row
+                .get::<_, Option<String>>(5)?
+                .and_then(|pem| Certificate::from_pem(&pem).ok())
+                .map(|former| Digest::of(&former.facts().spki)),
         })
     })?;
     found.sort_by(|a, b| a.host.cmp(&b.host));
