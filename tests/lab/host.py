@@ -17,6 +17,8 @@ from pathlib import Path
 
 CLONE_NEWNET = 0x40000000
 
+PROJECT = Path(__file__).parents[2]
+
 NEW_NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--uts", "--fork", "--kill-child"]
 
 # The first process of a host. It says "ready" and then lives until its standard input closes.
@@ -29,6 +31,10 @@ mount --rbind /dev dev
 mount -t proc proc proc
 mount -t tmpfs -o mode=0755 run run
 mount -t tmpfs -o mode=1777 tmp tmp
+# A project that lies there keeps its place, for what it built runs on the host.
+case $2 in
+    /run/*|/tmp/*) mkdir -p ".$2"; mount --bind "$2" ".$2"; mount -o remount,bind,ro ".$2" ;;
+esac
 hostname "$1"
 ip link set lo up
 echo ready
@@ -57,7 +63,7 @@ class Host:
     def __init__(self, name: str) -> None:
         self.name = name
         self._init = subprocess.Popen(
-            [*NEW_NAMESPACES, "sh", "-ceu", INIT, "init", name],
+            [*NEW_NAMESPACES, "sh", "-ceu", INIT, "init", name, str(PROJECT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
