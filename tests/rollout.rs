@@ -134,6 +134,17 @@ fn a_policy_that_was_fixed_milder_goes_on_from_there_and_not_from_where_it_was()
 }
 
 #[test]
+fn a_domain_that_left_while_its_policy_is_remembered_is_told_of_by_render_and_status() {
+    let (_guard, site) = surroundings::site();
+    let sql = Connection::open(site.join("state/ledger.sqlite")).unwrap();
+    let stage = "INSERT INTO rollout (domain, track, stage, since, max_age) VALUES ('left.example', 'mta_sts', 'enforce', 0, 604800)";
+    sql.execute(stage, []).unwrap();
+    assert!(at(BEGIN).run(&site, ["render"]).err.contains("warning[rollout-domain-gone]"));
+    let told = at(BEGIN).run(&site, ["status"]).out;
+    assert!(told.contains("left.example  left the settings, and senders remember its MTA-STS policy"), "{told}");
+}
+
+#[test]
 fn what_senders_remember_of_a_policy_is_not_broken_by_settings() {
     let (_guard, site) = surroundings::site();
     let sql = Connection::open(site.join("state/ledger.sqlite")).unwrap();

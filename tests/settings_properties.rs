@@ -121,6 +121,18 @@ fn a_map_signs_with_rsa_alone_unless_the_settings_ask_for_more() {
 }
 
 #[test]
+fn what_is_said_of_all_domains_does_not_make_a_record_include_itself() {
+    let text = VALID
+        .replace("[aliases]\n", "[defaults]\nspf_also = [\"include:example.com\", \"ip4:192.0.2.1\"]\n[aliases]\n");
+    let (site, _) = load(&[source("postseal.toml", text), source("domains/b.example.toml", "")]).unwrap();
+    let terms = |at: usize| site.domains[at].spf_also.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        (terms(0), terms(1)),
+        (vec!["include:example.com".into(), "ip4:192.0.2.1".into()], vec!["ip4:192.0.2.1".into()])
+    );
+}
+
+#[test]
 fn no_source_at_all_is_reported() {
     load_and_draw(&[]);
 }
