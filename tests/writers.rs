@@ -5,6 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout, missing_docs)]
 #![allow(clippy::disallowed_methods, reason = "a test runs programs and writes their files")]
 
+#[path = "support/surroundings.rs"]
+#[allow(dead_code)]
+mod surroundings;
+
 use std::process::Command;
 
 use postseal::dns::{Record, RecordData, Zone, dnscontrol, nsupdate, octodns, table, zone};
@@ -13,6 +17,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
+use surroundings::postseal;
 
 const PYTHON: &str = "target/lab-venv/bin/python";
 
@@ -276,4 +281,19 @@ fn json_has_the_parts_of_every_kind() {
         json!({ "text": "v=DMARC1; p=none" }),
     ];
     assert_eq!(fields, wanted.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn a_directory_for_zones_is_made_but_not_the_path_to_it() {
+    let (_guard, site) = surroundings::site();
+    let write = |directory: &str| {
+        postseal(&site, ["dns", "--format", "octodns", "--output", site.join(directory).to_str().unwrap()])
+    };
+    // As where the disk that was to take them is not mounted.
+    let refused = write("disk/zones");
+    assert_eq!(refused.exit_code, 2, "{refused:?}");
+    assert!(refused.err.contains("error[no-such-file]"), "{}", refused.err);
+    assert!(!site.join("disk").exists());
+    assert_eq!(write("zones").exit_code, 0);
+    assert!(site.join("zones/example.com.yaml").exists());
 }

@@ -89,6 +89,15 @@ const MARK: &str = "Written by postseal: ";
 
 /// Writes a file for each domain; none if one of them would replace what postseal did not write.
 fn write_files(zones: &[Zone], form: Form, directory: &Utf8Path) -> Result<Report, Failure> {
+    // What is missing above it was mistyped, or is a disk that is not there.
+    let above = directory.parent().filter(|above| !above.as_str().is_empty());
+    if let Some(above) = above
+        && !files::exists(above)?
+    {
+        let message = format!("`{}` does not exist", visible(above.as_str()));
+        let help = "look at the path of --output; only its last directory is made";
+        return Err(Failure::input("no-such-file", message, help));
+    }
     let mut due: Vec<(Utf8PathBuf, String)> = Vec::new();
     for zone in zones {
         let (path, text) = (directory.join(form.file_name(zone)), form.write(zone));
